@@ -1,0 +1,438 @@
+"""Every error this package raises, in one tree.
+
+::
+
+    Exception
+     +- CeleryError                      base; Celery's name, kept for drop-in use
+     |   +- ImproperlyConfigured         a setting is missing or contradicts another
+     |   +- SecurityError
+     |   |   +- ContentDisallowed*       content type not in accept_content
+     |   +- TaskPredicate                control flow, not failure
+     |   |   +- Ignore
+     |   |   +- Reject
+     |   |   +- Retry
+     |   +- TaskError
+     |   |   +- NotRegistered, AlreadyRegistered, QueueNotFound, TimeoutError
+     |   |   +- MaxRetriesExceededError, TaskRevokedError, InvalidTaskError, ChordError
+     |   |   +- IncompleteStream
+     |   +- BackendError
+     |   |   +- BackendGetMetaError, BackendStoreError
+     |   +- WireError                    this body is not what it claims to be
+     |   |   +- EnvelopeError*           outer text, base64 or JSON broken
+     |   |   +- ForeignMessage           readable, but neither Celery's nor PyQS's
+     |   |   +- BodyDecodeError*         the arguments cannot be deserialised
+     |   |   +- UnacceptedContent*       a WireError and a ContentDisallowed
+     |   +- BrokerError**                SQS answered no, or did not answer
+     |   |   +- MessageTooLarge          over the queue's size limit
+     |   |   +- QueueDoesNotExist, AccessDenied, Throttled, BrokerUnavailable
+     |   |   +- InvalidRequest           SQS refuses what was asked
+     |   |   +- ReceiptExpired           the lease was lost; the message will be seen again
+     |   |   +- BatchError               some entries failed
+     |   +- WorkerError
+     |       +- BootError                exit code 3; do not respawn
+     |       +- WorkerLostError, TimeLimitExceeded, SoftTimeLimitExceeded, Terminated
+     +- OperationalError                 kombu's own, what a broker outage raises
+    SystemExit
+     +- WorkerShutdown, WorkerTerminate
+    UserWarning
+     +- CeleryWarning
+         +- AlwaysEagerIgnored, NotConfigured, SecurityWarning, FixupWarning
+         +- DuplicateNodenameWarning, CDeprecationWarning, CPendingDeprecationWarning
+
+``*`` also derives from kombu's class of the same meaning, ``**`` also from kombu's
+``OperationalError``, so ``except`` clauses written for Celery keep working. A class's docstring is
+its default message. Names and meanings: https://docs.celeryq.dev/en/stable/reference/celery.exceptions.html
+"""
+
+from __future__ import annotations
+
+import numbers
+from datetime import datetime
+from typing import Any
+
+from kombu.exceptions import ContentDisallowed as _KombuContentDisallowed
+from kombu.exceptions import DecodeError as _KombuDecodeError
+from kombu.exceptions import OperationalError
+
+__all__ = (
+    "AccessDenied",
+    "AlreadyRegistered",
+    "AlwaysEagerIgnored",
+    "BackendError",
+    "BackendGetMetaError",
+    "BackendStoreError",
+    "BatchError",
+    "BodyDecodeError",
+    "BootError",
+    "BrokerError",
+    "BrokerUnavailable",
+    "CDeprecationWarning",
+    "CPendingDeprecationWarning",
+    "CeleryError",
+    "CeleryWarning",
+    "ChordError",
+    "ContentDisallowed",
+    "DuplicateNodenameWarning",
+    "EnvelopeError",
+    "FixupWarning",
+    "ForeignMessage",
+    "Ignore",
+    "ImproperlyConfigured",
+    "IncompleteStream",
+    "InvalidRequest",
+    "InvalidTaskError",
+    "MaxRetriesExceededError",
+    "MessageTooLarge",
+    "NotConfigured",
+    "NotRegistered",
+    "OperationalError",
+    "QueueDoesNotExist",
+    "QueueNotFound",
+    "ReceiptExpired",
+    "Reject",
+    "Retry",
+    "SecurityError",
+    "SecurityWarning",
+    "SoftTimeLimitExceeded",
+    "TaskError",
+    "TaskPredicate",
+    "TaskRevokedError",
+    "Terminated",
+    "Throttled",
+    "TimeLimitExceeded",
+    "TimeoutError",
+    "UnacceptedContent",
+    "WireError",
+    "WorkerError",
+    "WorkerLostError",
+    "WorkerShutdown",
+    "WorkerTerminate",
+)
+
+
+class CeleryError(Exception):
+    """Base of all errors of this package."""
+
+    def __str__(self) -> str:
+        return super().__str__() or (type(self).__doc__ or "").strip().splitlines()[0]
+
+
+class ImproperlyConfigured(CeleryError):
+    """A setting is missing or contradicts another."""
+
+
+class SecurityError(CeleryError):
+    """Something was refused for safety's sake."""
+
+
+class ContentDisallowed(SecurityError, _KombuContentDisallowed):
+    """The content type of a message is not in accept_content."""
+
+
+# --- control flow --------------------------------------------------------------------------------
+
+
+class TaskPredicate(CeleryError):
+    """Base of what a task raises to say how its run shall count."""
+
+
+class Ignore(TaskPredicate):
+    """The task's state shall not be touched; its message is deleted."""
+
+
+class Reject(TaskPredicate):
+    """The task's message shall go back (``requeue=True``) or to the dead-letter queue."""
+
+    def __init__(self, reason: Any = None, requeue: bool = False) -> None:
+        self.reason = reason
+        self.requeue = requeue
+        super().__init__(reason, requeue)
+
+    def __repr__(self) -> str:
+        return f"reject requeue={self.requeue}: {self.reason}"
+
+
+class Retry(TaskPredicate):
+    """The task shall be run again later.
+
+    ``message`` is free text, ``exc`` the error that caused it (an exception or its repr), ``when``
+    seconds from now or an instant, ``sig`` the signature that was or will be sent.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        exc: BaseException | str | None = None,
+        when: float | datetime | None = None,
+        is_eager: bool = False,
+        sig: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        self.message = message
+        if isinstance(exc, str):
+            self.exc, self.excs = None, exc
+        else:
+            self.exc, self.excs = exc, repr(exc) if exc else None
+        self.when = when
+        self.is_eager = is_eager
+        self.sig = sig
+        super().__init__(self, exc, when, **kwargs)
+
+    def humanize(self) -> str:
+        """When the retry happens: ``in 20s`` or ``at 2031-02-03 04:05:06``."""
+        if isinstance(self.when, numbers.Number):
+            return f"in {self.when}s"
+        return f"at {self.when}"
+
+    def __str__(self) -> str:
+        if self.message:
+            return self.message
+        if self.excs:
+            return f"Retry {self.humanize()}: {self.excs}"
+        return f"Retry {self.humanize()}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.exc, self.when)
+
+
+# --- tasks ---------------------------------------------------------------------------------------
+
+
+class TaskError(CeleryError):
+    """Base of errors about tasks."""
+
+
+class NotRegistered(KeyError, TaskError):
+    """No task of that name is registered."""
+
+    def __str__(self) -> str:
+        return f"Task of kind {super().__repr__()} never registered, please make sure it's imported."
+
+    def __repr__(self) -> str:
+        return self.__str__()
+
+
+class AlreadyRegistered(TaskError):
+    """A task of that name is registered already."""
+
+
+class QueueNotFound(KeyError, TaskError):
+    """The queue a task is routed to is not in task_queues."""
+
+
+class TimeoutError(TaskError):
+    """The operation did not finish in the time given."""
+
+
+class MaxRetriesExceededError(TaskError):
+    """The task has been retried as often as it may."""
+
+    def __init__(self, *args: Any, task_args: Any = (), task_kwargs: Any = None) -> None:
+        self.task_args = task_args
+        self.task_kwargs = task_kwargs if task_kwargs is not None else {}
+        super().__init__(*args)
+
+
+class TaskRevokedError(TaskError):
+    """The task was revoked, so it has no result."""
+
+
+class InvalidTaskError(TaskError):
+    """The message names a task but cannot be run as one."""
+
+
+class IncompleteStream(TaskError):
+    """The end of the data was reached before it was complete."""
+
+
+class ChordError(TaskError):
+    """A member of the chord failed, so its body was not run."""
+
+
+class BackendError(CeleryError):
+    """Base of errors of result back ends."""
+
+
+class BackendGetMetaError(BackendError):
+    """A result could not be read."""
+
+    def __init__(self, *args: Any, task_id: str = "") -> None:
+        self.task_id = task_id
+        super().__init__(*args)
+
+
+class BackendStoreError(BackendError):
+    """A result could not be stored."""
+
+    def __init__(self, *args: Any, state: str = "", task_id: str = "") -> None:
+        self.state = state
+        self.task_id = task_id
+        super().__init__(*args)
+
+
+# --- the wire ------------------------------------------------------------------------------------
+
+
+class WireError(CeleryError):
+    """The message is not what it claims to be."""
+
+
+class EnvelopeError(WireError, _KombuDecodeError):
+    """The outer text of the message cannot be read."""
+
+
+class ForeignMessage(WireError):
+    """The message is readable but neither Celery's nor PyQS's."""
+
+
+class BodyDecodeError(WireError, _KombuDecodeError):
+    """The arguments of the message cannot be read."""
+
+
+class UnacceptedContent(WireError, ContentDisallowed):
+    """The content type of the message is not in accept_content."""
+
+
+# --- the broker ----------------------------------------------------------------------------------
+
+
+class BrokerError(CeleryError, OperationalError):
+    """SQS refused a request or did not answer.
+
+    ``code`` is SQS's error code where there was one, ``queue`` the SQS queue name, ``retryable`` (on the
+    class) whether the same request may succeed later.
+    """
+
+    retryable = False
+
+    def __init__(self, message: str = "", *, code: str | None = None, queue: str | None = None) -> None:
+        self.code = code
+        self.queue = queue
+        super().__init__(*((message,) if message else ()))
+
+
+class MessageTooLarge(BrokerError):
+    """The message is over the queue's size limit; nothing was sent."""
+
+    def __init__(
+        self, message: str = "", *, size: int = 0, limit: int = 0, code: str | None = None, queue: str | None = None
+    ) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(message, code=code, queue=queue)
+
+
+class QueueDoesNotExist(BrokerError):
+    """There is no such queue in this account and region."""
+
+
+class AccessDenied(BrokerError):
+    """The credentials do not allow this action on this queue."""
+
+
+class InvalidRequest(BrokerError):
+    """SQS refuses the request as it stands."""
+
+
+class Throttled(BrokerError):
+    """SQS asks to slow down."""
+
+    retryable = True
+
+
+class BrokerUnavailable(BrokerError):
+    """SQS cannot be reached, or fails."""
+
+    retryable = True
+
+
+class ReceiptExpired(BrokerError):
+    """The lease on the message was lost; it will be seen again."""
+
+
+class BatchError(BrokerError):
+    """Some entries of a batch failed.
+
+    ``failed`` holds ``(id, code, message)`` for each.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        failed: tuple[tuple[str, str, str], ...] = (),
+        code: str | None = None,
+        queue: str | None = None,
+    ) -> None:
+        self.failed = failed
+        super().__init__(message, code=code, queue=queue)
+
+
+# --- the worker ----------------------------------------------------------------------------------
+
+
+class WorkerError(CeleryError):
+    """Base of errors of the worker's own processes."""
+
+
+class BootError(WorkerError):
+    """The worker cannot start; starting it again would not help."""
+
+
+class WorkerLostError(WorkerError):
+    """The process that ran the task died."""
+
+
+class TimeLimitExceeded(WorkerError):
+    """The task ran longer than its hard time limit and was killed."""
+
+
+class SoftTimeLimitExceeded(WorkerError):
+    """The task ran longer than its soft time limit; raised inside it."""
+
+
+class Terminated(WorkerError):
+    """The task was ended on request."""
+
+
+class WorkerTerminate(SystemExit):
+    """Ends the worker at once."""
+
+
+class WorkerShutdown(SystemExit):
+    """Ends the worker once running tasks are done."""
+
+
+# --- warnings ------------------------------------------------------------------------------------
+
+
+class CeleryWarning(UserWarning):
+    """Base of warnings of this package."""
+
+
+class AlwaysEagerIgnored(CeleryWarning):
+    """send_task sends although task_always_eager is on."""
+
+
+class NotConfigured(CeleryWarning):
+    """No configuration was found."""
+
+
+class SecurityWarning(CeleryWarning):
+    """Something is unsafe as configured."""
+
+
+class FixupWarning(CeleryWarning):
+    """A framework could not be set up as expected."""
+
+
+class DuplicateNodenameWarning(CeleryWarning):
+    """Several workers share a node name."""
+
+
+class CDeprecationWarning(DeprecationWarning):
+    """Will be removed."""
+
+
+class CPendingDeprecationWarning(PendingDeprecationWarning):
+    """Will be deprecated."""

@@ -1,0 +1,45 @@
+"""How one worker was started: settings and command line folded into one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+PoolName = Literal["prefork", "threads", "solo"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Everything the manager, consumer and children need to know. Durations in seconds.
+
+    ``queues`` are names or globs as the user gave them; empty means the application's default
+    consume set. ``weights`` come from ``-Q high:10,low:1``. ``import_patterns`` are globs a message's dotted
+    path must match before a module is imported for it (PyQS-native messages).
+    """
+
+    queues: tuple[str, ...] = ()
+    exclude_queues: tuple[str, ...] = ()
+    weights: dict[str, int] = field(default_factory=dict)
+    concurrency: int = 1
+    pool: PoolName = "prefork"
+    hostname: str = "celery@localhost"
+    loglevel: int = 30
+    prefetch_multiplier: int | None = None
+    simple: bool = False
+    batch_size: int = 10
+    wait_time_seconds: int = 10
+    lease_seconds: int = 60
+    max_deliveries: int = 5
+    max_tasks_per_child: int | None = None
+    max_memory_per_child: int | None = None  # KiB, as Celery
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    shutdown_timeout: float = 25.0
+    soft_shutdown_timeout: float = 0.0
+    ack_before_run_waits: bool = False
+    create_queues: bool = False
+    queue_refresh_seconds: float = 30.0
+    queue_concurrency: dict[str, int] = field(default_factory=dict)
+    import_patterns: tuple[str, ...] = ()
+    purge: bool = False
+    quiet: bool = False
