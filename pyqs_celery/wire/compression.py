@@ -1,0 +1,113 @@
+"""Decompression that stops at a limit, so that a small message cannot become a large one."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable
+
+from pyqs_celery.exceptions import BodyDecodeError
+
+MAX_DECOMPRESSED_BYTES = 32 * 1024 * 1024
+"""The most a task body may unpack to: 32 times the largest SQS message."""
+
+
+def _bounded(data: bytes, limit: int, step: Callable[[bytes, int], bytes]) -> bytes:
+    out = step(data, limit + 1)
+    if len(out) > limit:
+        raise BodyDecodeError(f"the compressed body unpacks to more than {limit} bytes")
+    return out
+
+
+def _zlib(data: bytes, limit: int) -> bytes:
+    """``application/x-gzip`` as kombu writes it is a zlib stream; a true gzip stream is read too."""
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    out = _bounded(data, limit, unpacker.decompress)
+    if not unpacker.eof:
+        raise ValueError("the stream is cut short")
+    return out
+
+
+def _bz2(data: bytes, limit: int) -> bytes:
+    unpacker = bz2.BZ2Decompressor()
+    out = _bounded(data, limit, unpacker.decompress)
+    if not unpacker.eof:
+        raise ValueError("the stream is cut short")
+    return out
+
+
+def _lzma(data: bytes, limit: int) -> bytes:
+    unpacker = lzma.LZMADecompressor(memlimit=256 * 1024 * 1024)
+    out = _bounded(data, limit, unpacker.decompress)
+    if not unpacker.eof:
+        raise ValueError("the stream is cut short")
+    return out
+
+
+def _brotli(data: bytes, limit: int) -> bytes:
+    try:
+        import brotli
+    except ImportError as exc:
+        raise _missing("brotli") from exc
+    unpacker = brotli.Decompressor()
+    parts, size = [], 0
+    # 64 bytes at a time: releases of brotli before 1.2 have no output limit of their own
+    for start in range(0, len(data), 64):
+        part = unpacker.process(data[start : start + 64])
+        size += len(part)
+        if size > limit:
+            raise BodyDecodeError(f"the compressed body unpacks to more than {limit} bytes")
+        parts.append(part)
+    if not unpacker.is_finished():
+        raise ValueError("the stream is cut short")
+    return b"".join(parts)
+
+
+def _zstd(data: bytes, limit: int) -> bytes:
+    try:
+        import zstandard
+    except ImportError as exc:
+        raise _missing("zstandard") from exc
+    with zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(data) as reader:
+        out: bytes = reader.read(limit + 1)
+    if len(out) > limit:
+        raise BodyDecodeError(f"the compressed body unpacks to more than {limit} bytes")
+    return out
+
+
+def _missing(package: str) -> BodyDecodeError:
+    return BodyDecodeError(f"reading this body needs {package}: pip install 'pyqs-celery[compression]'")
+
+
+_UNPACKERS: dict[str, Callable[[bytes, int], bytes]] = {
+    "application/x-gzip": _zlib,
+    "application/gzip": _zlib,
+    "application/x-bz2": _bz2,
+    "application/x-bzip2": _bz2,
+    "application/x-lzma": _lzma,
+    "application/xz": _lzma,
+    "application/x-brotli": _brotli,
+    "application/x-br": _brotli,
+    "application/zstd": _zstd,
+    "gzip": _zlib,
+    "zlib": _zlib,
+    "bzip2": _bz2,
+    "lzma": _lzma,
+    "xz": _lzma,
+    "brotli": _brotli,
+    "zstd": _zstd,
+}
+
+
+def decompress(data: bytes, method: str, limit: int = MAX_DECOMPRESSED_BYTES) -> bytes:
+    """Unpack ``data`` by the header ``compression``. Raises BodyDecodeError, also for more than ``limit`` bytes."""
+    unpack = _UNPACKERS.get(method.lower())
+    if unpack is None:
+        raise BodyDecodeError(f"unknown compression {method[:60]!r}")
+    try:
+        return unpack(data, limit)
+    except BodyDecodeError:
+        raise
+    except Exception as exc:  # every library has errors of its own for damaged data
+        raise BodyDecodeError(f"the compressed body is damaged: {str(exc)[:200]}") from exc
