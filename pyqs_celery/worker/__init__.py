@@ -1,0 +1,1 @@
+"""The worker: a manager that forks, a consumer that talks to SQS, children that run tasks."""

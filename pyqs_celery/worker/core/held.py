@@ -1,0 +1,70 @@
+"""One delivery in the worker's hands, and the states it goes through.
+
+::
+
+    received --admitted--> deferred --due--> ready --dispatched--> running --outcome--> settling --> gone
+        |                     |                |                      |
+        +---------------------+----------------+----------------------+--- released, moved or acked: settling
+        |                     |                |
+        +---------------------+----------------+--- lease lost before it was started: gone
+
+``received`` is brief for standard queues; on a FIFO queue a delivery stays ``received`` until it is the first of its
+group. A delivery is in exactly one state, and only ``engine.py`` changes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pyqs_celery.broker.delivery import Delivery
+from pyqs_celery.wire.message import Head
+from pyqs_celery.worker.core.values import Ack, DeadLetter, Hop, QueuePolicy, Release, TaskPolicy
+
+State = Literal["received", "deferred", "ready", "running", "settling", "gone"]
+Settlement = Ack | Release | Hop | DeadLetter
+
+UNSTARTED: frozenset[State] = frozenset({"received", "deferred", "ready"})
+
+
+@dataclass(slots=True)
+class Held:
+    """The engine's record of one delivery. Instants are epoch seconds."""
+
+    tag: int
+    delivery: Delivery
+    queue: QueuePolicy
+    lease_until: float
+    held_since: float
+    state: State = "received"
+    head: Head | None = None
+    policy: TaskPolicy | None = None
+    slot: int | None = None
+    due_at: float = 0.0
+    started_at: float = 0.0
+    kill_at: float | None = None
+    killed_for: str | None = None
+    acked_early: bool = False
+    waits_for_ack: bool = False
+    extending: bool = False
+    lease_lost: bool = False
+    settlement: Settlement | None = None
+
+    @property
+    def unstarted(self) -> bool:
+        """True while no child has seen it."""
+        return self.state in UNSTARTED
+
+    @property
+    def keeps_lease(self) -> bool:
+        """True while losing the lease would do harm."""
+        if self.state == "gone" or self.lease_lost or (self.acked_early and not self.waits_for_ack):
+            return False
+        return not isinstance(self.settlement, Release)
+
+    @property
+    def group(self) -> tuple[str, str] | None:
+        """The FIFO group it is ordered in, or None on a standard queue."""
+        if not self.queue.fifo:
+            return None
+        return (self.queue.name, self.delivery.group_id or "")
