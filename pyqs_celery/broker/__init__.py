@@ -1,0 +1,1 @@
+"""The only room that talks to SQS: configuration, queues, one client, and the publisher."""

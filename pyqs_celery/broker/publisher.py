@@ -1,0 +1,277 @@
+"""Sending: one message at once, or many gathered into batches of ten; checked before the call, bounded in time."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from random import random
+from typing import Any
+from uuid import uuid4
+
+from pyqs_celery.broker import limits
+from pyqs_celery.broker.client import SqsClient, Timeouts
+from pyqs_celery.broker.config import BrokerConfig
+from pyqs_celery.broker.delivery import Outgoing
+from pyqs_celery.broker.queues import check_queue_name, creation_attributes, find_predefined
+from pyqs_celery.exceptions import (
+    AccessDenied,
+    BatchError,
+    BrokerError,
+    InvalidRequest,
+    MessageTooLarge,
+    QueueDoesNotExist,
+)
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+FIRST_RETRY_SECONDS = 0.2
+MOST_RETRY_SECONDS = 2.0
+
+
+class Publisher:
+    """Sends messages to queues by the application's names. Safe under threads and forks.
+
+    ``create_missing`` lets it create a queue that does not exist, as Celery's producers do. ``budget_seconds`` bounds
+    one send with all its retries. ``clock`` and ``sleep`` are there for tests.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        client: SqsClient | None = None,
+        create_missing: bool = True,
+        budget_seconds: float = limits.PRODUCER_BUDGET_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.config = config
+        self.client = client or SqsClient(config, timeouts=Timeouts(2.0, 5.0))
+        self.create_missing = create_missing
+        self.budget_seconds = budget_seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._urls: dict[str, str] = {}
+        self._max_sizes: dict[str, int] = {}
+        self._local = threading.local()
+
+    def send(self, message: Outgoing) -> str | None:
+        """Send one message and give its id; inside ``batch()`` gather it and give None.
+
+        Raises MessageTooLarge, InvalidRequest, QueueDoesNotExist, AccessDenied, or BrokerUnavailable after the budget, all of
+        them OperationalErrors.
+        """
+        message = self._prepared(message)
+        self._check_content(message)
+        gathered: list[Outgoing] | None = getattr(self._local, "gathered", None)
+        if gathered is not None:
+            gathered.append(message)
+            return None
+        url = self.url(message.queue)
+        self._check_size(message, url)
+        return self._with_budget(lambda: self._send_once(url, message))
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Gather what this thread sends inside the block, and send it by tens at its end.
+
+        Nothing is sent if the block raises. Raises BatchError if entries still fail after retries; all others are sent.
+        """
+        if getattr(self._local, "gathered", None) is not None:
+            yield  # an outer block sends everything
+            return
+        self._local.gathered = []
+        try:
+            yield
+            gathered: list[Outgoing] = self._local.gathered
+        finally:
+            self._local.gathered = None
+        self._send_all(gathered)
+
+    def url(self, logical: str) -> str:
+        """The URL of a queue, looked up once and remembered. Creates it if it may. Raises BrokerError."""
+        url = self._urls.get(logical)
+        if url is None:
+            url = self._urls[logical] = self._with_budget(lambda: self._look_up(logical))
+        return url
+
+    def close(self) -> None:
+        """Forget connections and queues."""
+        self.client.reset()
+        self._urls.clear()
+        self._max_sizes.clear()
+
+    # -- one ---------------------------------------------------------------------------------------
+
+    def _send_once(self, url: str, message: Outgoing) -> str:
+        try:
+            return self.client.send(url, message)
+        except QueueDoesNotExist:
+            # deleted since it was looked up
+            self._urls.pop(message.queue, None)
+            return self.client.send(self._look_up(message.queue), message)
+
+    def _look_up(self, logical: str) -> str:
+        predefined = find_predefined(self.config, logical)
+        if predefined is not None:
+            if "://" in predefined.url:
+                return predefined.url
+            return self.client.queue_url(predefined.url)
+        if self.config.predefined_queues:
+            raise QueueDoesNotExist(
+                f"queue {logical!r} is not in predefined_queues, so nothing was sent; add it there with its url",
+                queue=logical,
+            )
+        name = check_queue_name(logical, self.config.queue_name_prefix)
+        try:
+            return self.client.queue_url(name)
+        except QueueDoesNotExist as exc:
+            if not self.create_missing:
+                raise QueueDoesNotExist(
+                    f"queue {logical!r} ({name} on SQS) does not exist and task_create_missing_queues is off, so nothing "
+                    "was sent; create it first",
+                    queue=name,
+                ) from exc
+        return self.client.create_queue(name, creation_attributes(self.config, name), self.config.queue_tags)
+
+    def _prepared(self, message: Outgoing) -> Outgoing:
+        """Give FIFO messages the group and deduplication id that kombu would."""
+        if not message.queue.endswith(".fifo"):
+            return message
+        return replace(
+            message,
+            group_id=message.group_id or "default",
+            deduplication_id=message.deduplication_id or str(uuid4()),
+        )
+
+    def _check_content(self, message: Outgoing) -> None:
+        delay = message.delay_seconds
+        if delay is not None and not 0 <= delay <= limits.MAX_DELAY_SECONDS:
+            raise InvalidRequest(
+                f"DelaySeconds is {delay} for queue {message.queue!r}: SQS takes 0 to 900; use countdown or eta for more",
+                queue=message.queue,
+            )
+        if delay and message.queue.endswith(".fifo"):
+            raise InvalidRequest(
+                f"queue {message.queue!r} is FIFO, and FIFO queues take no delay per message; leave DelaySeconds out",
+                queue=message.queue,
+            )
+        if len(message.attributes) > limits.MAX_MESSAGE_ATTRIBUTES:
+            raise InvalidRequest(
+                f"{len(message.attributes)} message attributes for queue {message.queue!r}: SQS takes 10", queue=message.queue
+            )
+        found = _NOT_XML.search(message.body)
+        if found is not None:
+            raise InvalidRequest(
+                f"the message for queue {message.queue!r} holds the character {found.group()!r}, which SQS refuses; "
+                "leave sqs_base64_encoding on",
+                queue=message.queue,
+            )
+
+    def _check_size(self, message: Outgoing, url: str) -> None:
+        size = message_size(message)
+        if size <= limits.OLD_MAX_MESSAGE_BYTES:
+            return
+        limit = self._max_size(message.queue, url)
+        if size > limit:
+            raise MessageTooLarge(
+                f"the message for queue {message.queue!r} is {size} bytes and the queue takes {limit}, so nothing was "
+                "sent; send a reference instead of the data, or set compression",
+                size=size,
+                limit=limit,
+                queue=message.queue,
+            )
+
+    def _max_size(self, logical: str, url: str) -> int:
+        """The queue's MaximumMessageSize, asked once and only for large messages."""
+        if logical not in self._max_sizes:
+            try:
+                attributes: Mapping[str, str] = self.client.queue_attributes(url, url.rsplit("/", 1)[-1])
+            except AccessDenied:
+                attributes = {}
+            self._max_sizes[logical] = int(attributes.get("MaximumMessageSize", limits.MAX_MESSAGE_BYTES))
+        return self._max_sizes[logical]
+
+    def _with_budget(self, call: Callable[[], str]) -> str:
+        deadline = self._clock() + self.budget_seconds
+        pause = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                return call()
+            except BrokerError as exc:
+                rest = deadline - self._clock()
+                if not exc.retryable or rest <= pause:
+                    raise
+            self._sleep(pause * (0.5 + random() / 2))
+            pause = min(MOST_RETRY_SECONDS, pause * 2)
+
+    # -- many --------------------------------------------------------------------------------------
+
+    def _send_all(self, messages: list[Outgoing]) -> None:
+        """Send in order, queue by queue. Everything is checked before anything is sent."""
+        by_queue: dict[str, list[Outgoing]] = {}
+        for message in messages:
+            by_queue.setdefault(message.queue, []).append(message)
+        urls = {queue: self.url(queue) for queue in by_queue}
+        for queue, group in by_queue.items():
+            for message in group:
+                self._check_size(message, urls[queue])
+        failed: list[tuple[str, str, str]] = []
+        for queue, group in by_queue.items():
+            for part in batches(group):
+                failed.extend(self._send_part(urls[queue], part))
+        if failed:
+            raise BatchError(
+                f"{len(failed)} of {len(messages)} messages were refused, the others are sent; first: {failed[0][2]}",
+                failed=tuple(failed),
+            )
+
+    def _send_part(self, url: str, part: list[Outgoing]) -> list[tuple[str, str, str]]:
+        """Send up to ten; entries that failed and may succeed later are sent again one by one, in order."""
+        entries = [(str(index), message) for index, message in enumerate(part)]
+        results: dict[str, Any] = {}
+
+        def attempt() -> str:
+            results["first"] = self.client.send_batch(url, entries)
+            return ""
+
+        self._with_budget(attempt)
+        failed: list[tuple[str, str, str]] = []
+        for each, message in entries:
+            error = results["first"].failed.get(each)
+            if error is None:
+                continue
+            try:
+                if not error.retryable:
+                    raise InvalidRequest(error.message, code=error.code, queue=message.queue)
+                self._with_budget(lambda message=message: self.client.send(url, message))  # type: ignore[misc]
+            except BrokerError as exc:
+                failed.append((each, exc.code or type(exc).__name__, str(exc)))
+        return failed
+
+
+def message_size(message: Outgoing) -> int:
+    """Bytes that SQS counts: the body, and names, types and values of attributes (AWS: SendMessage)."""
+    total = len(message.body.encode("utf-8"))
+    for name, value in message.attributes.items():
+        total += len(name.encode("utf-8")) + len(str(value.get("DataType", "")).encode("utf-8"))
+        total += len(str(value.get("StringValue") or "").encode("utf-8")) + len(value.get("BinaryValue") or b"")
+    return total
+
+
+def batches(messages: list[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Cut into parts of at most ten messages and 1 MiB, in order."""
+    part: list[Outgoing] = []
+    size = 0
+    for message in messages:
+        own = message_size(message)
+        if part and (len(part) == limits.BATCH_ENTRIES or size + own > limits.MAX_BATCH_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(message)
+        size += own
+    if part:
+        yield part
