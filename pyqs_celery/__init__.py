@@ -1,0 +1,82 @@
+"""Celery-compatible tasks on Amazon SQS: ``from pyqs_celery import Celery, shared_task``.
+
+Names are imported when they are first used, so that a module of tasks costs its process neither boto3 nor a broker.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyqs_celery import events, exceptions, result, signals, states
+    from pyqs_celery._state import current_app, current_task
+    from pyqs_celery.app import Celery, Task, app_or_default, shared_task
+    from pyqs_celery.canvas import Signature, maybe_signature, signature, subtask
+    from pyqs_celery.decorator import task
+    from pyqs_celery.utils.ids import uuid
+
+__version__ = "0.1.0"
+VERSION = (0, 1, 0)
+
+__all__ = (
+    "VERSION",
+    "Celery",
+    "Signature",
+    "Task",
+    "__version__",
+    "app_or_default",
+    "current_app",
+    "current_task",
+    "events",
+    "exceptions",
+    "maybe_signature",
+    "result",
+    "shared_task",
+    "signals",
+    "signature",
+    "states",
+    "subtask",
+    "task",
+    "uuid",
+)
+
+_HOME = {
+    "Celery": "pyqs_celery.app",
+    "Task": "pyqs_celery.app",
+    "app_or_default": "pyqs_celery.app",
+    "shared_task": "pyqs_celery.app.shared",
+    "current_app": "pyqs_celery._state",
+    "current_task": "pyqs_celery._state",
+    "Signature": "pyqs_celery.canvas",
+    "maybe_signature": "pyqs_celery.canvas",
+    "signature": "pyqs_celery.canvas",
+    "subtask": "pyqs_celery.canvas",
+    "task": "pyqs_celery.decorator",
+    "uuid": "pyqs_celery.utils.ids",
+}
+_MODULES = frozenset({"events", "exceptions", "result", "signals", "states"})
+_LATER = frozenset(
+    "chain group chord chunks xmap xstarmap schedules beat bootsteps registry local platforms "
+    "maybe_patch_concurrency bugreport".split()
+)
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _MODULES:
+        return importlib.import_module(f"pyqs_celery.{name}")
+    home = _HOME.get(name)
+    if home is not None:
+        value = getattr(importlib.import_module(home), name)
+        globals()[name] = value
+        return value
+    if name in _LATER:
+        raise AttributeError(
+            f"{name!r} is Celery's, and not in pyqs-celery {__version__} yet; see 'Not in this release' in the README"
+        )
+    raise AttributeError(f"module 'pyqs_celery' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

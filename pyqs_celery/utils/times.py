@@ -55,3 +55,24 @@ def to_epoch(value: Any, *, naive_is_utc: bool = True) -> float | None:
         return value.timestamp()
     except (OverflowError, OSError) as exc:
         raise ValueError(f"a time out of range: {value!r:.80}") from exc
+
+
+def zone(name: Any, *, utc: bool = True) -> Any:
+    """The time zone a setting names: text, a tzinfo, or None for UTC (or local time if ``utc`` is False).
+
+    Raises ImproperlyConfigured for a name that is no zone.
+    """
+    if name is None or name == "":
+        return timezone.utc if utc else datetime.now().astimezone().tzinfo
+    if not isinstance(name, str):
+        return name
+    if name.upper() == "UTC":
+        return timezone.utc
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    from pyqs_celery.exceptions import ImproperlyConfigured
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as exc:
+        raise ImproperlyConfigured(f"timezone {name!r} is not known; use a name such as Europe/Berlin") from exc

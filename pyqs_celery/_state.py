@@ -1,0 +1,86 @@
+"""Which app and which task are current in this thread."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from pyqs_celery.local_proxy import Proxy
+
+if TYPE_CHECKING:
+    from pyqs_celery.app.base import Celery
+
+default_app: Celery | None = None
+_tls = threading.local()
+_apps: weakref.WeakSet[Celery] = weakref.WeakSet()
+_on_finalize: list[Callable[[Celery], Any]] = []
+_default_lock = threading.RLock()
+_running: ContextVar[tuple[Any, ...]] = ContextVar("pyqs_celery_running_tasks", default=())
+
+
+def register_app(app: Celery) -> None:
+    """Remember an app so that shared tasks reach it."""
+    _apps.add(app)
+
+
+def set_current_app(app: Celery) -> None:
+    """Make ``app`` the current one in this thread, and the default if there is none."""
+    _tls.current_app = app
+
+
+def set_default_app(app: Celery | None) -> None:
+    """Make ``app`` what threads without a current app get."""
+    global default_app
+    default_app = app
+
+
+def get_current_app() -> Celery:
+    """This thread's app, else the default, else a new default app configured by ``celeryconfig``."""
+    found: Celery | None = getattr(_tls, "current_app", None) or default_app
+    if found is not None:
+        return found
+    with _default_lock:
+        if default_app is None:
+            from pyqs_celery.app.base import Celery
+
+            set_default_app(Celery("default", set_as_current=False))
+        assert default_app is not None
+        return default_app
+
+
+def connect_on_app_finalize(callback: Callable[[Celery], Any]) -> Callable[[Celery], Any]:
+    """Call ``callback(app)`` for every app when it is finalised, and now for those that are."""
+    _on_finalize.append(callback)
+    for app in list(_apps):
+        if app.finalized:
+            callback(app)
+    return callback
+
+
+def announce_app_finalized(app: Celery) -> None:
+    """Run the callbacks for one app."""
+    for callback in list(_on_finalize):
+        callback(app)
+
+
+def push_task(task: Any) -> Any:
+    """Begin to run ``task`` in this context; gives what ``pop_task`` needs."""
+    return _running.set((*_running.get(), task))
+
+
+def pop_task(token: Any) -> None:
+    """End it."""
+    _running.reset(token)
+
+
+def get_current_task() -> Any:
+    """The task that runs in this context, None outside of one."""
+    running = _running.get()
+    return running[-1] if running else None
+
+
+current_app: Any = Proxy(get_current_app)
+current_task: Any = Proxy(get_current_task)

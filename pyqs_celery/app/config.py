@@ -1,0 +1,214 @@
+"""The settings object: attributes and items, Celery's new and old names, read when first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any
+
+from pyqs_celery.app.config_table import SETTINGS
+from pyqs_celery.exceptions import ImproperlyConfigured
+
+_ENVIRONMENT = {
+    "broker_url": "CELERY_BROKER_URL",
+    "broker_read_url": "CELERY_BROKER_READ_URL",
+    "broker_write_url": "CELERY_BROKER_WRITE_URL",
+    "result_backend": "CELERY_RESULT_BACKEND",
+}
+_MISSING = object()
+
+
+def _old_names() -> dict[str, str]:
+    found = {}
+    for setting in SETTINGS.values():
+        stem = setting.name.split("_", 1)[-1] if setting.name.startswith("task_") else setting.name
+        found[f"CELERY_{stem.upper()}"] = setting.name
+        if setting.old:
+            found[setting.old] = setting.name
+    return found
+
+
+OLD_NAMES: dict[str, str] = _old_names()
+"""Celery's upper-case names and the settings they are."""
+
+
+def canonical(key: str, namespace: str | None = None) -> str | None:
+    """The setting that ``key`` means, None for keys that are nobody's.
+
+    With a namespace (``CELERY``) keys are ``CELERY_`` and the new name in capitals; old names keep working.
+    """
+    if key in SETTINGS:
+        return key
+    if namespace and key.startswith(namespace):
+        rest = key[len(namespace) :].lstrip("_") if not namespace.endswith("_") else key[len(namespace) :]
+        if rest.isupper() and rest.lower() in SETTINGS:
+            return rest.lower()
+    return OLD_NAMES.get(key)
+
+
+class Settings(MutableMapping[str, Any]):
+    """Settings by attribute or item, under any of their names.
+
+    What is set on it wins over the source given to ``config_from_object``, that over the environment's CELERY_BROKER_URL and kin, and
+    those over the defaults. Keys that are nobody's are kept as they are.
+    """
+
+    _own = ("_load", "_source", "_changes", "_defaults", "_environ", "_on_change", "namespace")
+
+    def __init__(
+        self,
+        load: Callable[[], Mapping[str, Any]],
+        environ: Mapping[str, str],
+        on_change: Callable[[str], None] = lambda name: None,
+        namespace: str | None = None,
+    ) -> None:
+        self._load = load
+        self._source: dict[str, Any] | None = None
+        self._changes: dict[str, Any] = {}
+        self._defaults: dict[str, Any] = {}
+        self._environ = environ
+        self._on_change = on_change
+        self.namespace = namespace
+
+    def _read(self) -> dict[str, Any]:
+        if self._source is None:
+            self._source = {}  # a source that looks at the settings while it is read sees the defaults
+            try:
+                self._source = normalise(self._load(), self.namespace)
+            except BaseException:
+                self._source = None
+                raise
+        return self._source
+
+    def is_set(self, key: str) -> bool:
+        """True if anybody gave this setting a value."""
+        name = canonical(key) or key
+        return name in self._changes or name in self._read() or _ENVIRONMENT.get(name, "") in self._environ
+
+    def __getitem__(self, key: str) -> Any:
+        name = canonical(key, self.namespace) or key
+        for layer in (self._changes, self._read()):
+            if name in layer:
+                return layer[name]
+        variable = _ENVIRONMENT.get(name)
+        if variable and self._environ.get(variable):
+            return self._environ[variable]
+        if name in self._defaults:
+            return self._defaults[name]
+        if name in SETTINGS:
+            default = SETTINGS[name].default
+            # dictionaries may be changed in place, so each app gets its own
+            return self._defaults.setdefault(name, dict(default) if isinstance(default, dict) else default)
+        raise KeyError(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        name = canonical(key, self.namespace) or key
+        self._changes[name] = checked(name, value)
+        self._on_change(name)
+
+    def __delitem__(self, key: str) -> None:
+        name = canonical(key, self.namespace) or key
+        found = self._changes.pop(name, _MISSING), self._read().pop(name, _MISSING)
+        if found == (_MISSING, _MISSING):
+            raise KeyError(key)
+        self._on_change(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**SETTINGS, **self._read(), **self._changes})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        if not isinstance(key, str):
+            return False
+        name = canonical(key, self.namespace) or key
+        return name in SETTINGS or name in self._changes or name in self._read()
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):
+            raise AttributeError(key)
+        try:
+            return self[key]
+        except KeyError as exc:
+            raise AttributeError(f"no setting is called {key!r}") from exc
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in self._own:
+            object.__setattr__(self, key, value)
+        else:
+            self[key] = value
+
+    def first(self, *keys: str) -> Any:
+        """The first of these settings that has a value."""
+        for key in keys:
+            found = self.get(key)
+            if found is not None:
+                return found
+        return None
+
+    def find_value_for_key(self, name: str, namespace: str = "celery") -> Any:
+        """``namespace_name``, as ``find_value_for_key("extended", "result")``."""
+        return self[f"{namespace}_{name}"]
+
+    def humanize(self, with_defaults: bool = False) -> str:
+        """The settings as lines, secrets left out."""
+        shown = self if with_defaults else {**self._read(), **self._changes}
+        return "\n".join(f"{key}: {_censored(key, self[key])}" for key in sorted(shown))
+
+
+def _censored(key: str, value: Any) -> str:
+    secret = any(word in key.lower() for word in ("secret", "password", "token", "key"))
+    text = "********" if secret else repr(value)
+    if isinstance(value, str) and "://" in value and "@" in value:
+        text = f"{value.split('://')[0]}://********@{value.rpartition('@')[2]!s}"
+    return text
+
+
+def normalise(source: Mapping[str, Any], namespace: str | None) -> dict[str, Any]:
+    """A source's values under the settings' names. Raises ImproperlyConfigured for old and new names mixed."""
+    found: dict[str, Any] = {}
+    new, old = [], []
+    for key, value in source.items():
+        name = canonical(key, namespace)
+        if name is None:
+            found.setdefault(key, value)
+            continue
+        if not namespace:
+            (new if key == name else old).append(key)
+        found[name] = checked(name, value)
+    if new and old:
+        raise ImproperlyConfigured(
+            f"the configuration mixes new setting names ({', '.join(sorted(new)[:5])}) with old ones "
+            f"({', '.join(sorted(old)[:5])}); rename the old ones: {OLD_NAMES[sorted(old)[0]]} for {sorted(old)[0]}"
+        )
+    return found
+
+
+_NUMBER_WORDS = {"number": (int, float), "whole": (int,)}
+
+
+def checked(name: str, value: Any) -> Any:
+    """The value of a setting, text turned into the number or flag it stands for. Raises ImproperlyConfigured."""
+    setting = SETTINGS.get(name)
+    if setting is None or value is None:
+        return value
+    if setting.kind in _NUMBER_WORDS and not isinstance(value, bool):
+        if isinstance(value, _NUMBER_WORDS[setting.kind]):
+            return value
+        try:
+            return int(value) if setting.kind == "whole" else float(value)
+        except (TypeError, ValueError) as exc:
+            raise ImproperlyConfigured(f"setting {name} must be a number, not {value!r}") from exc
+    if setting.kind == "flag" and isinstance(value, str):
+        word = value.strip().lower()
+        if word not in _FLAGS:
+            raise ImproperlyConfigured(f"setting {name} must be true or false, not {value!r}")
+        return _FLAGS[word]
+    if setting.kind == "dict" and not isinstance(value, Mapping):
+        raise ImproperlyConfigured(f"setting {name} must be a dictionary, not {type(value).__name__}")
+    if setting.kind == "list" and isinstance(value, str):
+        return (value,)
+    return value
+
+
+_FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False, "": False}

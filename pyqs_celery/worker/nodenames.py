@@ -1,0 +1,15 @@
+"""Names of workers: ``celery@host``, with Celery's ``%h``, ``%n`` and ``%d``."""
+
+from __future__ import annotations
+
+import socket
+
+
+def node_name(pattern: str | None, host: str | None = None) -> str:
+    """The worker's name from ``-n``: %h is the host, %n its first part, %d its domain; ``celery@host`` by default."""
+    full = host or socket.gethostname()
+    first, _, domain = full.partition(".")
+    name = pattern or "celery@%h"
+    if "@" not in name:
+        name = f"{name}@%h"
+    return name.replace("%%", "\0").replace("%h", full).replace("%n", first).replace("%d", domain).replace("\0", "%")
