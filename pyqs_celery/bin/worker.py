@@ -1,0 +1,162 @@
+"""``pyqs-celery worker``: flags become a WorkerConfig, and the worker is started with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyqs_celery.bin.context import GlobalOptions, load_app
+from pyqs_celery.bin.daemon import become, detach, drop_pidfile, take_pidfile
+from pyqs_celery.bin.errors import UsageError
+from pyqs_celery.bin.options import notes_on, worker_options
+from pyqs_celery.bin.worker_config import Machine, build
+from pyqs_celery.worker.config import WorkerConfig
+
+if TYPE_CHECKING:
+    from pyqs_celery.app.base import Celery
+
+logger = logging.getLogger("celery.worker")
+
+GLOBAL_NAMES = {"-A", "--app", "-b", "--broker", "--result-backend", "--config", "--loader", "--workdir"}
+
+
+class WorkerCommand(click.Command):
+    """Says where the application belongs when ``-A`` stands behind ``worker``, as it did before Celery 5."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, with a better sentence for a misplaced global option."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as exc:
+            if exc.option_name in GLOBAL_NAMES:
+                raise click.UsageError(
+                    f"{exc.option_name} stands before the command, as in: pyqs-celery {exc.option_name} ... worker", ctx
+                ) from exc
+            raise
+
+
+@click.command(cls=WorkerCommand)
+@click.argument("names", metavar="[QUEUES] [KEY=VALUE]", nargs=-1)
+@worker_options
+@click.pass_obj
+def worker(options: GlobalOptions, /, names: tuple[str, ...], **given: Any) -> int:
+    """Start a worker.
+
+    QUEUES are names and patterns, PyQS's way of naming what -Q names. KEY=VALUE changes a setting for this worker, as
+    in worker_lease_seconds=120.
+    """
+    _refuse(given)
+    app = load_app(options)
+    overrides = [name for name in names if "=" in name]
+    queues = tuple(name for name in names if "=" not in name)
+    _apply(app, given, overrides)
+    machine = Machine(socket.gethostname(), len(os.sched_getaffinity(0)))
+    config = build(app.conf, {**given, "quiet": options.quiet}, queues, machine, app_spec=_spec(options, app))
+    broker = app.broker_config().shown
+    with _Daemon(given):
+        if not options.quiet:
+            click.echo(banner(config, options.app or app.main or "default", broker))
+        return _start(app, config, given)
+
+
+def _refuse(given: dict[str, Any]) -> None:
+    if given["beat"]:
+        raise UsageError(
+            "-B: this release has no beat, so nothing would be sent on time; run Celery's own beat beside this worker"
+        )
+
+
+def _apply(app: Celery, given: dict[str, Any], overrides: list[str]) -> None:
+    """Put what flags say about settings into the application's."""
+    from pyqs_celery.main import set_broker
+
+    for override in overrides:
+        key, _, value = override.partition("=")
+        app.conf.update({_setting_name(key): _setting_value(value)})
+    modules = [name.strip() for value in given["include"] for name in value.split(",") if name.strip()]
+    given["include"] = tuple(modules)
+    if modules:
+        app.conf.include = [*_as_list(app.conf.include), *modules]
+    if bool(given["access_key_id"]) != bool(given["secret_access_key"]):
+        raise UsageError(
+            "--access-key-id and --secret-access-key belong together: give both, or none to use AWS's chain"
+        )
+    keys = ("region", "access_key_id", "secret_access_key", "endpoint_url")
+    if any(given[key] for key in keys):
+        set_broker(app, *(given[key] for key in keys))
+
+
+def _setting_name(key: str) -> str:
+    """Celery's names on its command line: ``worker.x``, ``.x`` and ``x`` are ``worker_x``, others are as they are."""
+    if key.startswith("."):
+        return "worker_" + key[1:]
+    return key.replace(".", "_")
+
+
+def _setting_value(text: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _as_list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _spec(options: GlobalOptions, app: Celery) -> str | None:
+    """What stands for ``-A`` when deciding which modules a PyQS message may name."""
+    return options.app or (app.main if options.application is not None else None)
+
+
+def banner(config: WorkerConfig, app_name: str, broker: str) -> str:
+    """The start of the banner; a line for each queue follows when the queues are known."""
+    from pyqs_celery import __version__
+
+    rows = [
+        ("app", app_name),
+        ("broker", broker),
+        ("concurrency", f"{config.concurrency} ({config.pool})"),
+        ("queues", ", ".join(config.queues) or "the application's"),
+        ("lease", f"{config.lease_seconds}s, renewed while a message is held"),
+        ("stop", f"SIGTERM; running tasks get {config.shutdown_timeout:g}s"),
+    ]
+    head = f"{config.hostname} pyqs-celery {__version__}, Python {platform.python_version()}"
+    return "\n".join([head, *(f"  {name + ':':<13}{value}" for name, value in rows), ""])
+
+
+class _Daemon:
+    """Takes the background, the pid file and the user on the way in, and the pid file away on the way out."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
+        # Celery's --pidfile= with nothing behind it means none
+        self.pidfile = Path(given["pidfile"]).absolute() if given["pidfile"] else None
+
+    def __enter__(self) -> None:
+        given = self.given
+        if given["detach"]:
+            detach(given["logfile"])
+        if self.pidfile is not None:
+            take_pidfile(self.pidfile)
+        become(given["uid"], given["gid"], given["umask"])
+
+    def __exit__(self, *_: object) -> None:
+        if self.pidfile is not None:
+            drop_pidfile(self.pidfile)
+
+
+def _start(app: Celery, config: WorkerConfig, given: dict[str, Any]) -> int:
+    from pyqs_celery.worker.start import run_worker
+
+    for note in notes_on(given):
+        logger.debug(note)
+    return run_worker(app, config)

@@ -1,0 +1,148 @@
+"""Flags and settings folded into one WorkerConfig. Pure: what the machine says is passed in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pyqs_celery.bin.errors import UsageError
+from pyqs_celery.bin.options import LOG_LEVELS
+from pyqs_celery.worker.config import PoolName, WorkerConfig
+from pyqs_celery.worker.nodenames import node_name
+
+POOLS = {"prefork": "prefork", "processes": "prefork", "threads": "threads", "solo": "solo"}
+GREEN_POOLS = ("gevent", "eventlet")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a worker must know of where it runs."""
+
+    host: str
+    cpus: int
+
+
+def queue_names(values: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Names and weights out of ``a,b:10`` lists. Raises UsageError for a weight that is no whole number above 0."""
+    names: dict[str, None] = {}
+    weights: dict[str, int] = {}
+    for item in (part.strip() for value in values for part in value.split(",")):
+        name, colon, weight = item.partition(":")
+        if colon:
+            if not (weight.isascii() and weight.isdigit()) or int(weight) < 1:
+                raise UsageError(f"-Q {item}: the weight after ':' must be a whole number of at least 1")
+            weights[name] = int(weight)
+        if name:
+            names[name] = None
+    return tuple(names), weights
+
+
+def pool_name(given: str) -> PoolName:
+    """The pool a person named. Raises UsageError for one there is not."""
+    if given in GREEN_POOLS:
+        raise UsageError(
+            f"-P {given}: this worker has no green threads; use -P threads with as many -c, or the default prefork"
+        )
+    if given not in POOLS:
+        raise UsageError(f"-P {given}: no such pool; there are prefork, threads and solo")
+    return cast("PoolName", POOLS[given])
+
+
+def concurrency(given: Any, pool: str, cpus: int) -> int:
+    """The number of slots: a number, ``auto`` or None (one a CPU). Raises UsageError if it is neither."""
+    if pool == "solo":
+        return 1
+    if given in (None, "", "auto", 0, "0"):
+        return cpus
+    try:
+        number = int(given)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1:
+        raise UsageError(f"-c {given}: concurrency is a whole number of at least 1, or auto")
+    return number
+
+
+def log_level(given: str | int) -> int:
+    """A level by name in any case, or by number. Raises UsageError for an unknown one."""
+    text = str(given).strip().upper()
+    if text.isdigit():
+        return int(text)
+    if text == "WARN":
+        text = "WARNING"
+    if text not in LOG_LEVELS:
+        raise UsageError(f"-l {given}: no such log level; there are {', '.join(LOG_LEVELS)}")
+    return int(getattr(logging, text))
+
+
+def autoscale_maximum(given: str) -> int:
+    """The larger number of ``--autoscale=MAX,MIN``, in either order as in Celery. Raises UsageError if it has none."""
+    try:
+        return max(int(part) for part in given.split(","))
+    except ValueError:
+        raise UsageError(f"--autoscale {given}: write the most and the fewest slots, as in --autoscale=10,3") from None
+
+
+def import_patterns(app_spec: str | None, modules: Iterable[str], queues: Iterable[str]) -> tuple[str, ...]:
+    """Globs of the dotted paths a PyQS-native message may name: what the worker was started with, and nothing else."""
+    patterns: dict[str, None] = {}
+    roots = [app_spec.partition(":")[0].partition(".")[0]] if app_spec else []
+    for root in (*roots, *modules):
+        patterns[root] = None
+        patterns[f"{root}.*"] = None
+    patterns.update(dict.fromkeys(queues))
+    return tuple(patterns)
+
+
+def build(
+    conf: Any, given: Mapping[str, Any], names: Iterable[str], machine: Machine, *, app_spec: str | None
+) -> WorkerConfig:
+    """The worker's configuration. ``names`` are queues given PyQS's way, without a flag. Raises UsageError."""
+    queues, weights = queue_names((*given["queues"], *names))
+    excluded, _ = queue_names(given["exclude_queues"])
+    pool = pool_name(_either(given["pool"], conf.worker_pool))
+    slots = given["concurrency"]
+    if slots is None and given["autoscale"]:
+        slots = autoscale_maximum(given["autoscale"])
+    if slots is None:
+        # PyQS runs one worker process unless told otherwise; its command line names queues and no application.
+        slots = conf.worker_concurrency or (1 if names and not app_spec else None)
+    simple = bool(given["simple_worker"] or given["disable_prefetch"])
+    modules = (*given["include"], *_texts(conf.include), *_texts(conf.imports))
+    return WorkerConfig(
+        queues=queues,
+        exclude_queues=excluded,
+        weights=weights,
+        concurrency=concurrency(slots, pool, machine.cpus),
+        pool=pool,
+        hostname=node_name(given["hostname"], machine.host),
+        loglevel=log_level(_either(given["loglevel"], "WARNING")),
+        prefetch_multiplier=_either(given["prefetch_multiplier"], conf.worker_prefetch_multiplier),
+        simple=simple,
+        batch_size=1 if simple else _either(given["batch_size"], 10),
+        wait_time_seconds=int((conf.broker_transport_options or {}).get("wait_time_seconds", 10)),
+        lease_seconds=conf.worker_lease_seconds,
+        max_deliveries=conf.worker_max_deliveries,
+        max_tasks_per_child=_either(given["max_tasks_per_child"], conf.worker_max_tasks_per_child),
+        max_memory_per_child=_either(given["max_memory_per_child"], conf.worker_max_memory_per_child),
+        time_limit=_either(given["time_limit"], conf.task_time_limit),
+        soft_time_limit=_either(given["soft_time_limit"], conf.task_soft_time_limit),
+        shutdown_timeout=conf.worker_shutdown_timeout,
+        soft_shutdown_timeout=conf.worker_soft_shutdown_timeout,
+        ack_before_run_waits=conf.worker_ack_before_run == "wait",
+        create_queues=bool(given["create_queues"] or conf.task_create_missing_queues),
+        queue_concurrency=dict(conf.worker_queue_concurrency or {}),
+        import_patterns=import_patterns(app_spec, modules, queues),
+        purge=bool(given["purge"]),
+        quiet=bool(given.get("quiet")),
+    )
+
+
+def _either(flag: Any, setting: Any) -> Any:
+    return setting if flag is None else flag
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
