@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 from urllib.request import Request, urlopen
 
+import pyqs_celery
 from pyqs_celery.exceptions import CeleryError
 
 START_SECONDS = 15.0
@@ -25,13 +27,19 @@ class DemoError(CeleryError):
     """The demo did not go as promised."""
 
 
+def _package_path() -> str:
+    """A search path that finds this very package from any folder, installed or not."""
+    here = str(Path(pyqs_celery.__file__).resolve().parents[1])
+    return os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH")) if part)
+
+
 class Process:
     """One child process whose output lines can be waited for."""
 
     def __init__(self, arguments: list[str], environment: Mapping[str, str], folder: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-u", "-m", *arguments],
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, "PYTHONPATH": _package_path()},
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

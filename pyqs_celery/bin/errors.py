@@ -38,9 +38,9 @@ def exit_code(exc: BaseException) -> int:
 
 def sentence(exc: BaseException) -> str:
     """The error in one line. Errors of ours are sentences already; of others the type says most."""
-    text = " ".join(str(exc).split())
     if isinstance(exc, (CeleryError, OperationalError)):
-        return text or type(exc).__name__
+        return str(exc) or type(exc).__name__
+    text = " ".join(str(exc).split())
     described = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
     if isinstance(exc, OSError):
         return described

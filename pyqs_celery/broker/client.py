@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,9 +135,9 @@ class SqsClient:
     # -- messages ----------------------------------------------------------------------------------
 
     def receive(
-        self, queue: QueueInfo, *, count: int, wait_seconds: int, visibility_seconds: int, now: float
+        self, queue: QueueInfo, *, count: int, wait_seconds: int, visibility_seconds: int, clock: Callable[[], float]
     ) -> list[Delivery]:
-        """ReceiveMessage. ``now`` should be taken before the call: it is when the lease starts at the earliest."""
+        """ReceiveMessage. ``clock`` (epoch seconds) is read when the answer is there, which is when the leases begin."""
         answer = self._call(
             "receive_message",
             queue.name,
@@ -148,6 +148,7 @@ class SqsClient:
             AttributeNames=["All"],
             MessageAttributeNames=["All"],
         )
+        now = clock()
         return [_delivery(queue.name, message, now) for message in answer.get("Messages", ())]
 
     def delete_batch(self, queue: QueueInfo, entries: Sequence[tuple[str, str]]) -> BatchResult:

@@ -1,0 +1,185 @@
+"""Frames over a socket pair, and file descriptors beside them.
+
+To a child go ``marshal`` frames of plain builtins; from a child come JSON frames, so that whatever a task does to its process, the
+consumer reads nothing from it that could run code. Each frame is its length in four bytes, then its bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import os
+import socket
+import struct
+from typing import Any
+
+from pyqs_celery.outcome import Outcome
+
+_LENGTH = struct.Struct(">I")
+FRAME_MOST = 64 * 1024 * 1024
+_READ_BYTES = 1 << 16
+
+
+class FrameError(ValueError):
+    """The other side sent what is no frame."""
+
+
+class FrameReader:
+    """Gathers bytes into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take bytes and give the frames that are complete. Raises FrameError for one of absurd length."""
+        self._buffer += data
+        frames = []
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > FRAME_MOST:
+                raise FrameError(f"a frame of {length} bytes")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            frames.append(bytes(self._buffer[_LENGTH.size : end]))
+            del self._buffer[:end]
+        return frames
+
+
+def framed(data: bytes) -> bytes:
+    """One frame."""
+    return _LENGTH.pack(len(data)) + data
+
+
+def send_run(sock: socket.socket, work: tuple[Any, ...]) -> None:
+    """Give a child its work. Raises OSError if it is gone."""
+    sock.sendall(framed(marshal.dumps(work)))
+
+
+def send_json(sock: socket.socket, value: dict[str, Any]) -> None:
+    """Tell the other side something. Raises OSError if it is gone."""
+    sock.sendall(framed(json.dumps(value).encode()))
+
+
+def read_json(frame: bytes) -> dict[str, Any]:
+    """A JSON frame. Raises FrameError."""
+    try:
+        value = json.loads(frame)
+    except (ValueError, RecursionError) as exc:
+        raise FrameError("a frame that is no JSON") from exc
+    if not isinstance(value, dict):
+        raise FrameError("a frame that is no JSON object")
+    return value
+
+
+class ChildEnd:
+    """A child's side: blocking."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._reader = FrameReader()
+        self._frames: list[bytes] = []
+
+    def next_work(self) -> tuple[Any, ...] | None:
+        """Wait for work; None when the consumer has gone or wants no more."""
+        while not self._frames:
+            data = self.sock.recv(_READ_BYTES)
+            if not data:
+                return None
+            self._frames = self._reader.feed(data)
+        work: tuple[Any, ...] = marshal.loads(self._frames.pop(0))
+        return work
+
+    def tell(self, **facts: Any) -> None:
+        """Send a JSON frame."""
+        send_json(self.sock, facts)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.sock.close()
+
+
+class ConsumerEnd:
+    """The consumer's side of one child: reads are asked for when the selector says so."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._reader = FrameReader()
+
+    def read(self) -> list[dict[str, Any]] | None:
+        """What the child says; None at its end. Raises FrameError."""
+        try:
+            data = self.sock.recv(_READ_BYTES)
+        except ConnectionError:
+            return None
+        return [read_json(frame) for frame in self._reader.feed(data)] if data else None
+
+    def give(self, work: tuple[Any, ...]) -> bool:
+        """Hand out work; False if the child is gone."""
+        try:
+            send_run(self.sock, work)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the socket, which tells the child to leave."""
+        self.sock.close()
+
+
+class Control:
+    """One end between manager and consumer: JSON frames, some with a file descriptor."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._reader = FrameReader()
+        self._fds: list[int] = []
+
+    def send(self, value: dict[str, Any], fd: int | None = None) -> bool:
+        """Send a frame; False if the other side is gone."""
+        data = framed(json.dumps(value | ({"fd": True} if fd is not None else {})).encode())
+        try:
+            if fd is None:
+                self.sock.sendall(data)
+            else:
+                sent = socket.send_fds(self.sock, [data], [fd])
+                if sent < len(data):
+                    self.sock.sendall(data[sent:])
+        except OSError:
+            return False
+        return True
+
+    def read(self) -> list[tuple[dict[str, Any], int | None]] | None:
+        """Frames, each with the descriptor that came with it; None at the other side's end."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self.sock, _READ_BYTES, 64)
+        except ConnectionError:
+            return None
+        self._fds.extend(fds)
+        if not data:
+            return None
+        values = [read_json(frame) for frame in self._reader.feed(data)]
+        return [(value, self._fds.pop(0) if value.get("fd") else None) for value in values]
+
+    def close(self) -> None:
+        """Close the socket and descriptors nobody took."""
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+        self.sock.close()
+
+
+_FIELDS = ("kind", "task", "task_id", "reason", "exception", "requeue", "exhausted", "timed_out", "runtime_seconds", "eta")
+
+
+def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as a JSON frame carries it."""
+    return {name: getattr(outcome, name) for name in _FIELDS}
+
+
+def outcome_from_json(value: dict[str, Any]) -> Outcome:
+    """The inverse. Raises FrameError for what no child of ours would say."""
+    try:
+        return Outcome(**{name: value[name] for name in _FIELDS})
+    except (KeyError, TypeError) as exc:
+        raise FrameError("a frame that is no outcome") from exc

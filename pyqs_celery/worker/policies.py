@@ -1,0 +1,121 @@
+"""Settings and tasks turned into the policies that the core decides by.
+
+A message is deleted after its task succeeded unless the application says otherwise; whatever it says explicitly wins, and
+``sqs_delivery = "celery"`` turns all defaults to Celery's at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from pyqs_celery.broker.config import BrokerConfig
+from pyqs_celery.broker.delivery import QueueInfo
+from pyqs_celery.broker.queues import dead_letter_name
+from pyqs_celery.wire.message import Head
+from pyqs_celery.worker.config import WorkerConfig
+from pyqs_celery.worker.core.values import CoreConfig, QueuePolicy, TaskPolicy
+
+if TYPE_CHECKING:
+    from pyqs_celery.app.base import Celery
+
+SHORTEST_LEASE_SECONDS = 5
+"""A queue's own visibility timeout shortens leases, but not below what renewing them in time needs."""
+
+
+def core_config(config: WorkerConfig) -> CoreConfig:
+    """What the core needs to know of how the worker was started."""
+    return CoreConfig(
+        concurrency=config.concurrency,
+        prefetch_multiplier=config.prefetch_multiplier,
+        simple=config.simple,
+        ack_before_run_waits=config.ack_before_run_waits,
+        shutdown_timeout=config.shutdown_timeout,
+        soft_shutdown_timeout=config.soft_shutdown_timeout,
+        reject_delay_seconds=float(config.wait_time_seconds),
+    )
+
+
+def queue_policy(info: QueueInfo, config: WorkerConfig, broker: BrokerConfig, dead_letters: Any) -> QueuePolicy:
+    """How one queue is served. ``dead_letters`` is the setting ``sqs_dead_letter_queue``."""
+    lease = min(config.lease_seconds, max(SHORTEST_LEASE_SECONDS, info.visibility_timeout_seconds))
+    if broker.visibility_timeout is not None:
+        lease = min(lease, max(SHORTEST_LEASE_SECONDS, broker.visibility_timeout))
+    target = dead_letter_name(info.name, dead_letters)
+    if info.redrive is not None and target is not None:
+        target = info.redrive.dead_letter_name
+    return QueuePolicy(
+        info.name,
+        info.logical,
+        fifo=info.fifo,
+        lease_seconds=lease,
+        visibility_timeout_seconds=info.visibility_timeout_seconds,
+        max_receive_count=info.redrive.max_receive_count if info.redrive else None,
+        dead_letter_queue=target,
+        max_deliveries=config.max_deliveries,
+        backoff=info.backoff_policy,
+        backoff_tasks=info.backoff_tasks,
+        concurrency=config.queue_concurrency.get(info.logical, config.queue_concurrency.get(info.name)),
+        weight=config.weights.get(info.logical, config.weights.get(info.name, 1)),
+    )
+
+
+def may_import(path: str, patterns: tuple[str, ...]) -> bool:
+    """True if a message may cause the module of ``path`` to be imported: only below what the worker was started with."""
+    return any(fnmatchcase(path, pattern) or path.startswith(f"{pattern}.") for pattern in patterns)
+
+
+def task_policies(app: Celery, config: WorkerConfig) -> Callable[[Head], TaskPolicy]:
+    """A function from a message's head to how its deliveries are treated."""
+    known: dict[str, TaskPolicy] = {}
+    unknown = TaskPolicy(known=False)
+
+    def policy(head: Head) -> TaskPolicy:
+        name = head.task or ""
+        found = known.get(name)
+        if found is not None:
+            return found
+        task = app.tasks.get(name)
+        if task is not None:
+            found = known[name] = policy_of(task, app.conf, config)
+            return found
+        if head.protocol == "pyqs" and may_import(name, config.import_patterns):
+            return TaskPolicy(known=False, importable=True)
+        return unknown
+
+    return policy
+
+
+def policy_of(task: Any, conf: Any, config: WorkerConfig) -> TaskPolicy:
+    """A task's own attributes, then the settings, then the defaults of the delivery mode."""
+    celery = conf.sqs_delivery == "celery"
+    both = _first(task.acks_on_failure_or_timeout, conf.task_acks_on_failure_or_timeout)
+    return TaskPolicy(
+        acks_late=bool(_first(task.acks_late, conf.task_acks_late, not celery)),
+        ack_on_failure=bool(_first(task.acks_on_failure, both, conf.task_acks_on_failure, celery)),
+        ack_on_timeout=bool(_first(task.acks_on_timeout, both, conf.task_acks_on_timeout, celery)),
+        reject_on_worker_lost=bool(
+            _first(task.reject_on_worker_lost, conf.task_reject_on_worker_lost, not celery)
+        ),
+        hard_time_limit=_first(task.time_limit, config.time_limit),
+        soft_time_limit=_first(task.soft_time_limit, config.soft_time_limit),
+    )
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def describe(policy: QueuePolicy) -> str:
+    """One line for the banner: what will happen on this queue."""
+    kind = "FIFO" if policy.fifo else "standard"
+    if policy.max_receive_count is not None:
+        failure = f"a failed task comes back after {policy.visibility_timeout_seconds:g}s, and SQS moves it to "
+        failure += f"{policy.dead_letter_queue or 'its dead-letter queue'} after {policy.max_receive_count} receipts"
+    elif policy.dead_letter_queue is not None:
+        failure = f"a failed task comes back after {policy.visibility_timeout_seconds:g}s, and we move it to "
+        failure += f"{policy.dead_letter_queue} at its {policy.max_deliveries}th failure"
+    else:
+        failure = "a failed task comes back ever later, up to 12 hours (no dead-letter queue)"
+    return f"{policy.logical} ({policy.name}, {kind}): lease {policy.lease_seconds:g}s; {failure}"
