@@ -21,6 +21,7 @@
      |   |   +- EnvelopeError*           outer text, base64 or JSON broken
      |   |   +- ForeignMessage           readable, but neither Celery's nor PyQS's
      |   |   +- BodyDecodeError*         the arguments cannot be deserialised
+     |   |   |   +- MissingExtra         ... with what is installed here
      |   |   +- UnacceptedContent*       a WireError and a ContentDisallowed
      |   +- BrokerError**                SQS answered no, or did not answer
      |   |   +- MessageTooLarge          over the queue's size limit
@@ -83,6 +84,7 @@ __all__ = (
     "InvalidTaskError",
     "MaxRetriesExceededError",
     "MessageTooLarge",
+    "MissingExtra",
     "NotConfigured",
     "NotRegistered",
     "OperationalError",
@@ -287,6 +289,10 @@ class ForeignMessage(WireError):
 
 class BodyDecodeError(WireError, _KombuDecodeError):
     """The arguments of the message cannot be read."""
+
+
+class MissingExtra(BodyDecodeError):
+    """Reading the message needs an optional dependency that is not installed here."""
 
 
 class UnacceptedContent(WireError, ContentDisallowed):

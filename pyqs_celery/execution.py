@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +40,18 @@ class Ended:
 
 
 def execute(
-    app: Celery, message: TaskMessage, *, sqs: Mapping[str, Any], hostname: str, last_delivery: bool
+    app: Celery,
+    message: TaskMessage,
+    *,
+    sqs: Mapping[str, Any],
+    hostname: str,
+    last_delivery: bool,
+    time_limit: AbstractContextManager[Any] | None = None,
 ) -> Outcome:
     """Run the task that a message asks for. Never raises but for SystemExit and KeyboardInterrupt.
 
     ``sqs`` holds SQS's facts of the delivery (``request.sqs``), ``last_delivery`` says that a failure is final, so that errbacks fire once.
+    ``time_limit`` is entered around the task's own code alone, and may raise SoftTimeLimitExceeded there.
     """
     task = app.tasks.get(message.task)
     if task is None:
@@ -54,7 +61,7 @@ def execute(
         return Outcome("unsupported", task.name, message.id, unsupported)
     request = from_message(message, sqs=sqs, hostname=hostname)
     request.id = request.id or sqs.get("message_id")
-    run = Run(app, task, request, last_delivery=last_delivery)
+    run = Run(app, task, request, last_delivery=last_delivery, time_limit=time_limit)
     started = time.monotonic()
     try:
         ended = run.perform(message.args, message.kwargs)
@@ -116,12 +123,22 @@ def _internal_error(task: Task, request: Context, exc: BaseException, runtime: f
 class Run:
     """One run of one task with one request."""
 
-    def __init__(self, app: Celery, task: Task, request: Context, *, last_delivery: bool, throw: bool = False) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        task: Task,
+        request: Context,
+        *,
+        last_delivery: bool,
+        throw: bool = False,
+        time_limit: AbstractContextManager[Any] | None = None,
+    ) -> None:
         self.app = app
         self.task = task
         self.request = request
         self.last_delivery = last_delivery
         self.throw = throw
+        self.time_limit = time_limit or nullcontext()
 
     def perform(self, args: Any, kwargs: Any) -> Ended:
         """All steps. Raises only what is not the task's own failure."""
@@ -171,7 +188,9 @@ class Run:
             task.before_start(request.id, args, kwargs)
             if task.track_started:
                 task.backend.store_result(request.id, None, states.STARTED, request=request)
-            return Ended(states.SUCCESS, _completed(call_in_worker(task, args, kwargs)))
+            with self.time_limit:
+                value = _completed(call_in_worker(task, args, kwargs))
+            return Ended(states.SUCCESS, value)
         except Reject as exc:
             return Ended(states.REJECTED, exc, ExceptionInfo(exc))
         except Ignore as exc:

@@ -6,6 +6,7 @@ PyQS's documentation has Django management commands call ``pyqs.main._main``; ``
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterable
 
@@ -31,24 +32,24 @@ def run(
 
     ``interval`` is accepted and not needed: there is no pause between messages.
     """
-    from pyqs_celery.utils.log import level_number
-    from pyqs_celery.worker.start import native_worker_config, run_worker
+    from pyqs_celery.bin.options import no_flags
+    from pyqs_celery.bin.worker_config import Machine, build
+    from pyqs_celery.worker.start import run_worker
 
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     queues = tuple(name.strip() for text in queue_prefixes for name in text.split(",") if name.strip())
     app = _state.get_current_app()
     set_broker(app, region, access_key_id, secret_access_key, endpoint_url)
-    config = native_worker_config(
-        app,
-        queues,
-        concurrency=concurrency,
-        loglevel=level_number(logging_level),
-        prefetch_multiplier=prefetch_multiplier,
-        simple=simple_worker,
-        batch_size=batchsize,
-    )
-    return run_worker(app, config)
+    flags = no_flags() | {
+        "concurrency": concurrency,
+        "loglevel": logging_level,
+        "prefetch_multiplier": prefetch_multiplier,
+        "simple_worker": simple_worker,
+        "batch_size": batchsize,
+    }
+    machine = Machine(socket.gethostname(), os.cpu_count() or 1)
+    return run_worker(app, build(app.conf, flags, queues, machine, app_spec=None))
 
 
 _main = run

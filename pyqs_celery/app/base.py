@@ -352,14 +352,19 @@ class Celery:
     def broker_config(self) -> BrokerConfig:
         """Where the queues are, from the settings. Raises ImproperlyConfigured."""
         if self._broker_config is None:
-            from pyqs_celery.broker.config import broker_config
-
-            conf = self.conf
-            url = conf.broker_write_url or conf.broker_url
-            self._broker_config = broker_config(
-                url, conf.broker_transport_options or {}, os.environ, use_ssl=bool(conf.broker_use_ssl) or None
-            )
+            self._broker_config = self._read_broker_config(self.conf.broker_write_url)
         return self._broker_config
+
+    def consumer_broker_config(self) -> BrokerConfig:
+        """The same for a worker, which ``broker_read_url`` may send elsewhere. Raises ImproperlyConfigured."""
+        return self._read_broker_config(self.conf.broker_read_url)
+
+    def _read_broker_config(self, url: Any) -> BrokerConfig:
+        from pyqs_celery.broker.config import broker_config
+
+        conf = self.conf
+        options = conf.broker_transport_options or {}
+        return broker_config(url or conf.broker_url, options, os.environ, use_ssl=bool(conf.broker_use_ssl) or None)
 
     def publisher(self) -> Publisher:
         """The way out; made at the first send, safe under threads and forks."""

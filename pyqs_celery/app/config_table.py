@@ -43,6 +43,7 @@ SETTINGS: dict[str, Setting] = _rows(
     ("result_serializer", "json", "text", "How results are written."),
     ("result_expires", timedelta(days=1), "any", "How long results are kept.", "CELERY_TASK_RESULT_EXPIRES"),
     ("result_extended", False, "flag", "Keep a task's name and arguments with its result."),
+    ("security_cert_store", None, "any", "PEM files (a glob, or a list) that signed messages are verified with."),
     ("task_acks_late", None, "flag", "False deletes a message before its task runs; unset: only after it succeeded."),
     ("task_acks_on_failure_or_timeout", None, "flag", "True deletes the message of a failed task too."),
     ("task_acks_on_failure", None, "flag", "True deletes the message of a task that raised."),

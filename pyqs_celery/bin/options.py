@@ -188,6 +188,11 @@ def worker_options(command: Command) -> Command:
     return command
 
 
+def no_flags() -> dict[str, Any]:
+    """Every worker flag as if it had not been given."""
+    return {flag.parameter: () if flag.multiple else None for flag in ALL_FLAGS}
+
+
 def notes_on(given: dict[str, Any]) -> list[str]:
     """One line for each flag in ``given`` (parameter to value) that changes nothing here."""
     return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import socket
@@ -20,8 +19,6 @@ from pyqs_celery.worker.config import WorkerConfig
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
-
-logger = logging.getLogger("celery.worker")
 
 GLOBAL_NAMES = {"-A", "--app", "-b", "--broker", "--result-backend", "--config", "--loader", "--workdir"}
 
@@ -62,7 +59,7 @@ def worker(options: GlobalOptions, /, names: tuple[str, ...], **given: Any) -> i
     with _Daemon(given):
         if not options.quiet:
             click.echo(banner(config, options.app or app.main or "default", broker))
-        return _start(app, config, given)
+        return _start(app, config, given, colour=False if options.no_color else None)
 
 
 def _refuse(given: dict[str, Any]) -> None:
@@ -154,9 +151,7 @@ class _Daemon:
             drop_pidfile(self.pidfile)
 
 
-def _start(app: Celery, config: WorkerConfig, given: dict[str, Any]) -> int:
+def _start(app: Celery, config: WorkerConfig, given: dict[str, Any], *, colour: bool | None) -> int:
     from pyqs_celery.worker.start import run_worker
 
-    for note in notes_on(given):
-        logger.debug(note)
-    return run_worker(app, config)
+    return run_worker(app, config, logfile=given["logfile"], colour=colour, notes=notes_on(given))

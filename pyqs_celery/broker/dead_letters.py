@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pyqs_celery.broker.delivery import Delivery, Outgoing
-from pyqs_celery.broker.limits import MAX_MESSAGE_ATTRIBUTES
+from pyqs_celery.broker.limits import MAX_MESSAGE_ATTRIBUTES, MAX_BATCH_BYTES
+from pyqs_celery.broker.publisher import message_size
 from pyqs_celery.utils.text import one_line
 
 
@@ -15,7 +17,8 @@ def dead_letter(delivery: Delivery, target: str, reason: str, exception: str | N
     """The message for the dead-letter queue: the body byte for byte, the reason as attributes.
 
     The original's own attributes stay as far as SQS's ten allow. On FIFO queues the group stays, and the deduplication id is
-    the message's id, so that a move repeated after a crash arrives once.
+    the message's id, so that a move repeated after a crash arrives once. A message so large that the reason does not fit beside it
+    goes without.
     """
     reasons = {
         "pyqs.reason": one_line(reason or "failed", 1000),
@@ -32,13 +35,16 @@ def dead_letter(delivery: Delivery, target: str, reason: str, exception: str | N
             break
         attributes.setdefault(name, sendable(value))
     fifo = target.endswith(".fifo")
-    return Outgoing(
+    moved = Outgoing(
         target,
         delivery.body,
         group_id=delivery.group_id or ("default" if fifo else None),
         deduplication_id=_move_id(delivery) if fifo else None,
         attributes=attributes,
     )
+    if message_size(moved) <= MAX_BATCH_BYTES:
+        return moved
+    return replace(moved, attributes={name: sendable(value) for name, value in delivery.message_attributes.items()})
 
 
 def copy_of(delivery: Delivery, delay_seconds: int) -> Outgoing:

@@ -7,7 +7,7 @@ import lzma
 import zlib
 from collections.abc import Callable
 
-from pyqs_celery.exceptions import BodyDecodeError
+from pyqs_celery.exceptions import BodyDecodeError, MissingExtra
 
 MAX_DECOMPRESSED_BYTES = 32 * 1024 * 1024
 """The most a task body may unpack to: 32 times the largest SQS message."""
@@ -77,7 +77,7 @@ def _zstd(data: bytes, limit: int) -> bytes:
 
 
 def _missing(package: str) -> BodyDecodeError:
-    return BodyDecodeError(f"reading this body needs {package}: pip install 'pyqs-celery[compression]'")
+    return MissingExtra(f"reading this body needs {package}: pip install 'pyqs-celery[compression]'")
 
 
 _UNPACKERS: dict[str, Callable[[bytes, int], bytes]] = {

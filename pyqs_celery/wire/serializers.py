@@ -18,7 +18,7 @@ from typing import Any
 from kombu import serialization
 from kombu.utils import json as kombu_json
 
-from pyqs_celery.exceptions import BodyDecodeError, UnacceptedContent, WireError
+from pyqs_celery.exceptions import BodyDecodeError, MissingExtra, UnacceptedContent, WireError
 from pyqs_celery.wire import pickling
 
 PICKLE_TYPE = "application/x-python-serialize"
@@ -74,7 +74,7 @@ def loads(
             return _msgpack(data)
         if content_type not in serialization.registry._decoders and content_type in _EXTRAS:
             extra = _EXTRAS[content_type]
-            raise BodyDecodeError(f"reading {content_type} needs an extra: pip install 'pyqs-celery[{extra}]'")
+            raise MissingExtra(f"reading {content_type} needs an extra: pip install 'pyqs-celery[{extra}]'")
         payload = data if content_encoding in ("binary", "ascii-8bit") else _text(data, content_encoding)
         return serialization.loads(payload, content_type, content_encoding or "utf-8", accept={content_type})
     except WireError:
@@ -129,7 +129,7 @@ def _msgpack(data: bytes) -> Any:
     try:
         import msgpack
     except ImportError as exc:
-        raise BodyDecodeError("reading msgpack needs an extra: pip install 'pyqs-celery[msgpack]'") from exc
+        raise MissingExtra("reading msgpack needs an extra: pip install 'pyqs-celery[msgpack]'") from exc
     found = msgpack.unpackb(data, raw=False, strict_map_key=False)
     return _python_2_text(found) if _mentions_bytes_keys(found) else found
 

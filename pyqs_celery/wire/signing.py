@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pyqs_celery.exceptions import BodyDecodeError, UnacceptedContent
+from pyqs_celery.exceptions import BodyDecodeError, MissingExtra, UnacceptedContent
 
 SEPARATOR = b"\x00\x01"
 
@@ -58,7 +58,7 @@ def _load(certificates: Iterable[str]) -> list[Any]:
     try:
         from cryptography import x509
     except ImportError as exc:
-        raise BodyDecodeError("verifying signed messages needs an extra: pip install 'pyqs-celery[auth]'") from exc
+        raise MissingExtra("verifying signed messages needs an extra: pip install 'pyqs-celery[auth]'") from exc
     found = []
     for entry in certificates:
         if "-----BEGIN" in entry:

@@ -51,11 +51,6 @@ def framed(data: bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-def send_run(sock: socket.socket, work: tuple[Any, ...]) -> None:
-    """Give a child its work. Raises OSError if it is gone."""
-    sock.sendall(framed(marshal.dumps(work)))
-
-
 def send_json(sock: socket.socket, value: dict[str, Any]) -> None:
     """Tell the other side something. Raises OSError if it is gone."""
     sock.sendall(framed(json.dumps(value).encode()))
@@ -100,27 +95,44 @@ class ChildEnd:
 
 
 class ConsumerEnd:
-    """The consumer's side of one child: reads are asked for when the selector says so."""
+    """The consumer's side of one child; it never blocks, however slow or frozen the child is."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        sock.setblocking(False)
         self._reader = FrameReader()
+        self._unsent = b""
 
     def read(self) -> list[dict[str, Any]] | None:
-        """What the child says; None at its end. Raises FrameError."""
+        """What the child says; an empty list if nothing is complete yet, None at its end. Raises FrameError."""
         try:
             data = self.sock.recv(_READ_BYTES)
-        except ConnectionError:
+        except BlockingIOError:
+            return []
+        except OSError:
             return None
         return [read_json(frame) for frame in self._reader.feed(data)] if data else None
 
     def give(self, work: tuple[Any, ...]) -> bool:
-        """Hand out work; False if the child is gone."""
+        """Begin to hand out work; False if the child is gone. ``is_sending`` says whether ``push`` must go on."""
+        self._unsent = framed(marshal.dumps(work))
+        return self.push()
+
+    def push(self) -> bool:
+        """Send what the socket takes; False if the child is gone."""
         try:
-            send_run(self.sock, work)
+            self._unsent = self._unsent[self.sock.send(self._unsent) :]
+        except BlockingIOError:
+            return True
         except OSError:
+            self._unsent = b""
             return False
         return True
+
+    @property
+    def is_sending(self) -> bool:
+        """True while part of the last work waits for room in the socket."""
+        return bool(self._unsent)
 
     def close(self) -> None:
         """Close the socket, which tells the child to leave."""

@@ -1,10 +1,57 @@
-"""Threads that make the worker's SQS calls, so that its loop never waits for one."""
+"""Between the worker's loop and its threads: jobs go out, news comes in, and the loop never waits for either."""
 
 from __future__ import annotations
 
+import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
+
+News = Callable[[float], None]
+"""Something to be done by the loop, which calls it with the present instant (epoch seconds)."""
+
+
+class Inbox:
+    """What threads have to tell the loop, in order. ``fileno`` becomes readable when there is something."""
+
+    def __init__(self) -> None:
+        self._news: deque[News] = deque()
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self._write_end, False)
+
+    def put(self, news: News) -> None:
+        """Leave news; from any thread."""
+        self._news.append(news)
+        try:
+            os.write(self._write_end, b"\0")
+        except BlockingIOError:
+            return  # the pipe is full of wake-ups nobody has read: the loop will wake
+        except OSError:
+            return  # closed: the loop has ended, and nobody is left to be told
+
+    def take(self) -> list[News]:
+        """Everything that is there."""
+        try:
+            while len(os.read(self._read_end, 4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+        taken = []
+        while self._news:
+            taken.append(self._news.popleft())
+        return taken
+
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+        return self._read_end
+
+    def close(self) -> None:
+        """Close both ends."""
+        os.close(self._read_end)
+        self._write_end, closed = -1, self._write_end
+        os.close(closed)
 
 
 class IoThreads:

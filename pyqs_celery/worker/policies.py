@@ -70,8 +70,15 @@ def task_policies(app: Celery, config: WorkerConfig) -> Callable[[Head], TaskPol
     """A function from a message's head to how its deliveries are treated."""
     known: dict[str, TaskPolicy] = {}
     unknown = TaskPolicy(known=False)
+    sealed = TaskPolicy(
+        acks_late=True,
+        hard_time_limit=config.time_limit,
+        soft_time_limit=config.soft_time_limit,
+    )
 
     def policy(head: Head) -> TaskPolicy:
+        if head.sealed:
+            return sealed
         name = head.task or ""
         found = known.get(name)
         if found is not None:

@@ -147,12 +147,16 @@ class WorkerCore:
     def on_outcome(self, slot: int, outcome: Outcome, now: float) -> None:
         """A child reports how the delivery in its slot ended, and is idle again."""
         tag = self._slots.get(slot)
-        if slot in self._slots:
+        held = self._held.get(tag) if tag is not None else None
+        if held is not None and held.killed_for is not None:
+            self._forget_slot(slot)  # it was just in time, but its process is about to be killed
+        elif tag is not None:
             self._slots[slot] = None
             self._idle.append(slot)
-        held = self._held.get(tag) if tag is not None else None
         if held is None:
             return
+        if held.head is not None and held.head.sealed and outcome.task is not None:
+            held.policy = self._task_policy(replace(held.head, task=outcome.task, sealed=False))
         self._runtime.add(now - held.started_at)
         held.slot = None
         if outcome.kind == "deferred" and outcome.eta is not None:
@@ -239,6 +243,19 @@ class WorkerCore:
         known = [instant for instant in instants if instant is not None]
         return min(known) if known else None
 
+    def is_idle(self, slot: int) -> bool:
+        """True if nothing runs in this slot."""
+        return self._slots.get(slot) is None
+
+    def busy_slots(self) -> list[int]:
+        """The slots in which something runs."""
+        return [slot for slot, tag in self._slots.items() if tag is not None]
+
+    @property
+    def stopping(self) -> StopMode | None:
+        """How it is being stopped, if it is."""
+        return self._stop
+
     def snapshot(self) -> dict[str, Any]:
         """Counts by state and by queue, and what each slot runs; for inspect and dumps."""
         states: dict[str, int] = {}
@@ -312,7 +329,7 @@ class WorkerCore:
             self._finish(held, after_undecodable(held.queue, held.delivery, str(exc)))
             return
         held.head = head
-        held.policy = UNREAD if head.sealed else self._task_policy(head)
+        held.policy = self._task_policy(head)
         admission = admit(head, held.policy, held.queue, held.delivery, now, self.config.hold_horizon_seconds)
         if admission.kind == "unknown":
             self._note_once("unknown", held, head.task or "")

@@ -1,0 +1,264 @@
+"""Deletions, releases and moves: gathered into batches of ten, tried until SQS has taken them or the time is up.
+
+Everything but the calls themselves happens in the loop's thread. A move is a send and then a deletion; once its send has been
+confirmed only the deletion is repeated, so a message is not copied twice by a lost answer to the deletion.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pyqs_celery.broker.client import BatchResult, EntryError, SqsClient
+from pyqs_celery.broker.dead_letters import copy_of, dead_letter
+from pyqs_celery.broker.delivery import Delivery, Outgoing, QueueInfo
+from pyqs_celery.broker.publisher import batches
+from pyqs_celery.broker.queues import dead_letter_attributes, find_predefined
+from pyqs_celery.exceptions import AccessDenied, BrokerError, QueueDoesNotExist
+from pyqs_celery.utils.backoff import backoff
+from pyqs_celery.utils.log import Sometimes
+from pyqs_celery.worker.core.deferral import MAX_VISIBILITY_SECONDS
+from pyqs_celery.worker.core.values import Ack, DeadLetter, Hop, Release, Settled
+from pyqs_celery.worker.io import IoThreads, News
+
+logger = logging.getLogger("celery.worker.consumer.consumer")
+BATCH = 10
+FLUSH_SECONDS = 0.05
+FLUSH_AT_ONCE_SECONDS = 0.005
+"""For what somebody waits for: releases, and FIFO deletions, which let the next of their group run."""
+TRY_FOR_SECONDS = 600.0
+
+Settlement = Ack | Release | Hop | DeadLetter
+Kind = Literal["delete", "release", "move"]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One settlement on its way. ``copied`` is True once the copy of a move is safe; ``given_up`` says why a move was not made."""
+
+    action: Settlement
+    began: float
+    attempts: int = 0
+    copied: bool = False
+    given_up: str = ""
+    hide_seconds: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        """What is to be asked of SQS next."""
+        if self.given_up or isinstance(self.action, Release):
+            return "release"
+        return "delete" if self.copied or isinstance(self.action, Ack) else "move"
+
+    @property
+    def delivery(self) -> Delivery:
+        """The delivery it is about."""
+        return self.action.delivery
+
+
+@dataclass(slots=True)
+class Batch:
+    """Entries of one queue and kind that wait for company until ``due``."""
+
+    due: float
+    entries: list[Entry] = field(default_factory=list)
+
+
+class Acker:
+    """Settles deliveries. ``queue(name)`` gives a queue's facts, ``post`` hands news to the loop's thread.
+
+    ``settled`` is called there with the ends; every entry ends exactly once.
+    """
+
+    def __init__(
+        self,
+        client: SqsClient,
+        queue: Callable[[str], QueueInfo],
+        threads: IoThreads,
+        post: Callable[[News], None],
+        settled: Callable[[list[Settled], float], None],
+    ) -> None:
+        self._client = client
+        self._queue = queue
+        self._threads = threads
+        self._post = post
+        self._settled = settled
+        self._waiting: dict[tuple[str, Kind, str], Batch] = {}
+        self._later: list[tuple[float, int, Entry]] = []
+        self._urls: dict[str, str] = {}
+        self._give_up_at = float("inf")
+        self._tell = Sometimes()
+        self._order = 0
+
+    # -- in the loop's thread ----------------------------------------------------------------------
+
+    def add(self, action: Settlement, now: float) -> None:
+        """Take a settlement on."""
+        hide = action.delay_seconds if isinstance(action, Release) else 0
+        self._enqueue(Entry(action, now, hide_seconds=hide), now)
+
+    def stop_at(self, instant: float) -> None:
+        """Give up what SQS has not taken by then."""
+        self._give_up_at = instant
+
+    def next_due(self) -> float | None:
+        """When ``flush`` must be called at the latest."""
+        dues = [batch.due for batch in self._waiting.values()]
+        if self._later:
+            dues.append(self._later[0][0])
+        return min(dues) if dues else None
+
+    def flush(self, now: float) -> None:
+        """Send off the batches that are due."""
+        while self._later and self._later[0][0] <= now:
+            self._enqueue(heapq.heappop(self._later)[2], now)
+        for key, batch in list(self._waiting.items()):
+            if batch.due <= now:
+                self._send_off(key)
+
+    def _enqueue(self, entry: Entry, now: float) -> None:
+        target = entry.action.target if isinstance(entry.action, DeadLetter) and entry.kind == "move" else ""
+        key = (entry.delivery.queue, entry.kind, target)
+        soon = entry.kind != "delete" or entry.delivery.group_id is not None
+        due = now + (FLUSH_AT_ONCE_SECONDS if soon else FLUSH_SECONDS)
+        batch = self._waiting.setdefault(key, Batch(due))
+        batch.due = min(batch.due, due)
+        batch.entries.append(entry)
+        if len(batch.entries) == BATCH:
+            self._send_off(key)
+
+    def _send_off(self, key: tuple[str, Kind, str]) -> None:
+        name, kind, target = key
+        entries = self._waiting.pop(key).entries
+        call = {"delete": self._delete, "release": self._release, "move": self._move}[kind]
+        queue = self._queue(name)
+
+        def job() -> None:
+            try:
+                result: BatchResult | BrokerError = call(queue, entries, target)
+            except BrokerError as exc:
+                result = exc
+            self._post(lambda now: self._ended(queue, kind, entries, result, now))
+
+        self._threads.put(job)
+
+    def _ended(
+        self, queue: QueueInfo, kind: Kind, entries: list[Entry], result: BatchResult | BrokerError, now: float
+    ) -> None:
+        settled: list[Settled] = []
+        for number, entry in enumerate(entries):
+            if isinstance(result, BrokerError):
+                error = EntryError(
+                    result.code or "", str(result), result.retryable, forbidden=isinstance(result, AccessDenied)
+                )
+            elif str(number) in result.failed:
+                error = result.failed[str(number)]
+            elif str(number) in result.ok:
+                self._done(entry, kind, settled, now)
+                continue
+            else:
+                error = EntryError("NoAnswer", "SQS did not say what became of this entry")
+            self._failed(entry, kind, error, settled, now)
+        if settled:
+            self._settled(settled, now)
+
+    def _done(self, entry: Entry, kind: Kind, settled: list[Settled], now: float) -> None:
+        if kind == "move":
+            entry.copied, entry.attempts = True, 0
+            self._enqueue(entry, now)
+        elif entry.given_up:
+            settled.append(Settled(entry.action.tag, ok=False, detail=entry.given_up))
+        else:
+            settled.append(Settled(entry.action.tag, ok=True))
+
+    def _failed(self, entry: Entry, kind: Kind, error: EntryError, settled: list[Settled], now: float) -> None:
+        entry.attempts += 1
+        wait = backoff(entry.attempts)
+        until = min(entry.began + TRY_FOR_SECONDS, self._give_up_at)
+        if error.retryable and not error.lost and now + wait < until:
+            self._order += 1
+            heapq.heappush(self._later, (now + wait, self._order, entry))
+            self._say(entry, kind, error, now, "trying again")
+        elif kind == "move" and not error.lost and isinstance(entry.action, DeadLetter) and not entry.given_up:
+            self._say(entry, kind, error, now, _what_to_do(entry.action))
+            entry.given_up = f"it could not be moved to {entry.action.target}: {error.message}"
+            later = max(1, entry.action.else_delay_seconds) * 2 ** min(entry.delivery.receive_count, 16)
+            entry.hide_seconds = min(MAX_VISIBILITY_SECONDS, later)
+            entry.attempts, entry.began = 0, now
+            self._enqueue(entry, now)
+        else:
+            if not error.lost:
+                self._say(entry, kind, error, now, "given up")
+            detail = "its lease was lost" if error.lost else f"{error.code}: {error.message}"
+            settled.append(Settled(entry.action.tag, ok=False, detail=detail, forbidden=error.forbidden))
+
+    def _say(self, entry: Entry, kind: Kind, error: EntryError, now: float, end: str) -> None:
+        if self._tell((entry.delivery.queue, kind, error.code), now):
+            logger.error(
+                "Queue %s: %s of message %s failed: %s %s; %s",
+                *(entry.delivery.queue, kind, entry.delivery.message_id, error.code, error.message, end),
+            )
+
+    # -- in the threads ----------------------------------------------------------------------------
+
+    def _delete(self, queue: QueueInfo, entries: list[Entry], _: str) -> BatchResult:
+        return self._client.delete_batch(
+            queue, [(str(number), entry.delivery.receipt_handle) for number, entry in enumerate(entries)]
+        )
+
+    def _release(self, queue: QueueInfo, entries: list[Entry], _: str) -> BatchResult:
+        return self._client.change_visibility_batch(
+            queue,
+            [(str(number), entry.delivery.receipt_handle, entry.hide_seconds) for number, entry in enumerate(entries)],
+        )
+
+    def _move(self, queue: QueueInfo, entries: list[Entry], target: str) -> BatchResult:
+        url = self._target_url(target) if target else queue.url
+        copies = [_copy(entry) for entry in entries]
+        numbers = {id(copy): str(number) for number, copy in enumerate(copies)}
+        ok: set[str] = set()
+        failed: dict[str, EntryError] = {}
+        for part in batches(copies):
+            try:
+                result = self._client.send_batch(url, [(numbers[id(copy)], copy) for copy in part])
+            except BrokerError as exc:
+                if isinstance(exc, QueueDoesNotExist):
+                    self._urls.pop(target, None)
+                error = EntryError(exc.code or "", str(exc), exc.retryable, forbidden=isinstance(exc, AccessDenied))
+                failed.update({numbers[id(copy)]: error for copy in part})
+            else:
+                ok |= result.ok
+                failed.update(result.failed)
+        return BatchResult(frozenset(ok), failed)
+
+    def _target_url(self, name: str) -> str:
+        url = self._urls.get(name)
+        if url is None:
+            predefined = find_predefined(self._client.config, name)
+            if predefined is not None:
+                url = predefined.url
+            else:
+                try:
+                    url = self._client.queue_url(name)
+                except QueueDoesNotExist:
+                    url = self._client.create_queue(name, dead_letter_attributes(name))
+            self._urls[name] = url
+        return url
+
+
+def _copy(entry: Entry) -> Outgoing:
+    action = entry.action
+    if isinstance(action, DeadLetter):
+        return dead_letter(action.delivery, action.target, action.reason, action.exception)
+    assert isinstance(action, Hop)
+    return copy_of(action.delivery, action.delay_seconds)
+
+
+def _what_to_do(action: DeadLetter) -> str:
+    return (
+        f"it stays, hidden for ever longer; allow sqs:GetQueueUrl, sqs:SendMessage and sqs:CreateQueue on {action.target}, "
+        "or name another queue in sqs_dead_letter_queue"
+    )

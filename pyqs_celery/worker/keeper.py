@@ -1,0 +1,63 @@
+"""Renews leases: what the core asks for becomes ChangeMessageVisibilityBatch requests in threads of their own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from pyqs_celery.broker.client import SqsClient
+from pyqs_celery.broker.delivery import QueueInfo
+from pyqs_celery.exceptions import BrokerError, QueueDoesNotExist
+from pyqs_celery.utils.log import Sometimes
+from pyqs_celery.worker.core.values import Extend, Extended
+from pyqs_celery.worker.io import IoThreads, News
+
+logger = logging.getLogger("celery.worker.consumer.consumer")
+
+
+class Keeper:
+    """Makes the requests; ``extended`` is called with their ends in the loop's thread, which ``post`` reaches."""
+
+    def __init__(
+        self,
+        client: SqsClient,
+        queue: Callable[[str], QueueInfo],
+        threads: IoThreads,
+        post: Callable[[News], None],
+        extended: Callable[[list[Extended], float], None],
+    ) -> None:
+        self._client = client
+        self._queue = queue
+        self._threads = threads
+        self._post = post
+        self._extended = extended
+        self._tell = Sometimes()
+
+    def extend(self, action: Extend) -> None:
+        """Renew the leases of up to ten deliveries of one queue."""
+        queue = self._queue(action.queue)
+
+        def job() -> None:
+            ends = self._ask(queue, action)
+            self._post(lambda now: self._extended(ends, now))
+
+        self._threads.put(job)
+
+    def _ask(self, queue: QueueInfo, action: Extend) -> list[Extended]:
+        handles = {str(tag): delivery.receipt_handle for tag, delivery in zip(action.tags, action.deliveries, strict=True)}
+        try:
+            result = self._client.change_visibility_batch(
+                queue, [(tag, handle, action.seconds) for tag, handle in handles.items()]
+            )
+        except BrokerError as exc:
+            if self._tell((queue.name, type(exc)), time.monotonic()):
+                logger.error("Queue %s: leases could not be renewed: %s; trying again", queue.name, exc)
+            lost = isinstance(exc, QueueDoesNotExist)
+            return [Extended(int(tag), ok=False, lost=lost, detail=str(exc)) for tag in handles]
+        return [
+            Extended(int(tag), ok=True)
+            if tag not in result.failed
+            else Extended(int(tag), ok=False, lost=result.failed[tag].lost, detail=result.failed[tag].message)
+            for tag in handles
+        ]

@@ -1,0 +1,358 @@
+"""The manager: starts the consumer and the children, replaces those that end, and turns signals into a stop.
+
+It has one thread, so that forking is safe; it knows no task and no queue. Everything it needs of processes is behind ``Fleet``, which
+the pools implement. Signals and exit codes are Celery's: https://docs.celeryq.dev/en/stable/userguide/workers.html#stopping-the-worker
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+from pyqs_celery.exceptions import BootError
+from pyqs_celery.worker.channel import Control, FrameError
+from pyqs_celery.worker.config import WorkerConfig
+from pyqs_celery.worker.core.values import StopMode
+
+logger = logging.getLogger("celery.worker")
+process_log = logging.getLogger("multiprocessing")
+BOOT_EXIT_CODE = 3
+SHORT_LIFE_SECONDS = 1.0
+RESPAWN_MOST_SECONDS = 30.0
+STOP_MARGIN_SECONDS = 20.0
+"""What the consumer may need beyond its own deadline: an open poll's read timeout, and the last deletions."""
+
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a process or thread ended. ``code`` is its exit code, ``signum`` the signal that killed it."""
+
+    ident: int
+    code: int | None = None
+    signum: int | None = None
+
+    @property
+    def reason(self) -> str:
+        """In Celery's words."""
+        if self.signum:
+            return f"signal {self.signum} ({signal.Signals(self.signum).name})"
+        return f"exitcode {self.code}"
+
+
+class Fleet(Protocol):
+    """Starts and ends what the manager manages. ``foreign`` are sockets that the new process must not keep."""
+
+    def start_consumer(self, control: socket.socket, foreign: Iterable[socket.socket]) -> int:
+        """Start a consumer; its id."""
+        ...
+
+    def start_child(self, number: int, channel: socket.socket, foreign: Iterable[socket.socket]) -> int:
+        """Start a child; its id. ``number`` is the first free one from 1 on, for its name."""
+        ...
+
+    def kill(self, ident: int) -> None:
+        """End it by force; its ending follows."""
+        ...
+
+    def ended(self) -> list[Ending]:
+        """What has ended since the last call."""
+        ...
+
+    def on_end(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` when something ends, unless a signal says so anyway."""
+        ...
+
+
+@dataclass(slots=True)
+class Child:
+    """A child as the manager knows it."""
+
+    ident: int
+    born: float
+
+
+class Manager:
+    """One worker. ``say`` prints a line for people."""
+
+    def __init__(self, config: WorkerConfig, fleet: Fleet, say: Callable[[str], None]) -> None:
+        self.config = config
+        self.restart_wanted = False
+        self._fleet = fleet
+        self._say = say
+        self._control: Control | None = None
+        self._consumer: int | None = None
+        self._consumer_born = 0.0
+        self._children: dict[int, Child] = {}
+        self._leaving: set[int] = set()
+        self._due: dict[int, float] = {}
+        self._delays: dict[int, float] = {}
+        self._signals: deque[int] = deque()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._stopping: StopMode | None = None
+        self._interrupted = False
+        self._deadline: float | None = None
+        self._exit_code = 0
+        self._boot_failure: str | None = None
+        self._overdue = False
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Work until stopped; the exit code. Raises BootError if the worker cannot start."""
+        before = self._take_signals()
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._fleet.on_end(self._wake)
+        try:
+            self._start_generation()
+            while not self._is_over():
+                self._wait()
+                while self._signals:
+                    self._on_signal(self._signals.popleft())
+                for ending in self._fleet.ended():
+                    self._on_ended(ending)
+                self._respawn_due()
+                self._enforce_deadline()
+        finally:
+            self._give_signals_back(before)
+            self._close()
+        if self._boot_failure is not None:
+            raise BootError(self._boot_failure)
+        return self._exit_code
+
+    def _is_over(self) -> bool:
+        return self._stopping is not None and self._consumer is None and not self._children and not self._leaving
+
+    def _wait(self) -> None:
+        instants = [*self._due.values(), *([self._deadline] if self._deadline is not None else [])]
+        timeout = max(0.0, min(instants) - time.monotonic()) if instants else None
+        for key, _ in self._selector.select(timeout):
+            if key.fileobj is self._wake_read:
+                self._drain_wakeups()
+            else:
+                self._on_control()
+
+    def _drain_wakeups(self) -> None:
+        try:
+            while self._wake_read.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def _wake(self) -> None:
+        try:
+            self._wake_write.send(b"\0")
+        except (BlockingIOError, OSError):
+            return  # wake-ups enough are waiting, or the manager has ended
+
+    def _close(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        self._selector.close()
+        self._wake_read.close()
+        self._wake_write.close()
+
+    # -- signals -----------------------------------------------------------------------------------
+
+    def _take_signals(self) -> dict[int, Any]:
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        return {signum: signal.signal(signum, self._note_signal) for signum in HANDLED}
+
+    def _give_signals_back(self, before: dict[int, Any]) -> None:
+        signal.set_wakeup_fd(-1)
+        for signum, handler in before.items():
+            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
+
+    def _note_signal(self, signum: int, frame: FrameType | None) -> None:
+        self._signals.append(signum)
+
+    def _on_signal(self, signum: int) -> None:
+        if signum == signal.SIGTERM:
+            remapped = os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
+            self._stop("soft" if remapped or self._stopping else "warm", signum)
+        elif signum == signal.SIGQUIT:
+            self._stop("soft", signum)
+        elif signum == signal.SIGINT:
+            self._exit_code = self._exit_code or 1
+            if not self._interrupted:
+                self._say("worker: Hitting Ctrl+C again will initiate cold shutdown, terminating all running tasks!")
+            self._stop("soft" if self._interrupted else "warm", signum)
+            self._interrupted = True
+        elif signum == signal.SIGHUP:
+            self.restart_wanted = not sys.stdin or not sys.stdin.isatty()
+            if self.restart_wanted:
+                self._say(f"Restarting celery worker ({' '.join(sys.orig_argv)})")
+            self._stop("warm", signum)
+        elif signum == signal.SIGUSR1:
+            self._dump()
+
+    def _dump(self) -> None:
+        faulthandler.dump_traceback(all_threads=True)
+        if self._control is not None:
+            self._control.send({"dump": True})
+
+    def _stop(self, mode: StopMode, signum: int | None) -> None:
+        limits = {"warm": self.config.shutdown_timeout, "soft": self.config.soft_shutdown_timeout, "cold": 0.0}
+        if mode == "soft" and (self._stopping == "soft" or not self.config.soft_shutdown_timeout):
+            mode = "cold"
+        if self._stopping == mode:
+            return
+        self._stopping = mode
+        self._say(f"worker: {'Warm' if mode == 'warm' else 'Cold'} shutdown (MainProcess)")
+        self._deadline = time.monotonic() + limits[mode] + self.config.wait_time_seconds + STOP_MARGIN_SECONDS
+        self._due.clear()
+        if self._control is not None:
+            name = signal.Signals(signum).name if signum else ""
+            self._control.send({"stop": mode, "signal": name})
+
+    def _enforce_deadline(self) -> None:
+        if self._deadline is None or time.monotonic() < self._deadline or self._overdue:
+            return
+        self._overdue = True
+        self._exit_code = self._exit_code or 1
+        logger.critical("The worker did not stop in time and is killed; its messages come back when their leases end")
+        everybody = [*(child.ident for child in self._children.values()), *self._leaving]
+        for ident in [*everybody, *([self._consumer] if self._consumer is not None else [])]:
+            self._fleet.kill(ident)
+        self._deadline = None
+
+    # -- starting ----------------------------------------------------------------------------------
+
+    def _start_generation(self) -> None:
+        """A consumer and children for it. Children of a consumer that died finish what they run, and leave."""
+        ours, theirs = socket.socketpair()
+        self._consumer = self._fleet.start_consumer(theirs, [ours, *self._own_sockets()])
+        self._consumer_born = time.monotonic()
+        theirs.close()
+        self._control = Control(ours)
+        self._listen(True)
+        for slot in range(self.config.concurrency):
+            self._start_child(slot)
+
+    def _own_sockets(self) -> list[socket.socket]:
+        own = [self._wake_read, self._wake_write]
+        return [*own, self._control.sock] if self._control is not None else own
+
+    def _start_child(self, slot: int) -> None:
+        if self._control is None:
+            return
+        consumers, childs = socket.socketpair()
+        ident = self._fleet.start_child(slot + 1, childs, [consumers, *self._own_sockets()])
+        self._children[slot] = Child(ident, time.monotonic())
+        childs.close()
+        self._control.send({"slot": slot, "pid": ident}, consumers.fileno())
+        consumers.close()
+
+    def _respawn_due(self) -> None:
+        now = time.monotonic()
+        for slot in [slot for slot, due in self._due.items() if due <= now]:
+            del self._due[slot]
+            if self._stopping is None:
+                if slot < 0:
+                    self._start_generation()
+                else:
+                    self._start_child(slot)
+
+    def _schedule(self, slot: int, born: float) -> None:
+        """Start again: at once, or after a doubled delay if it lived but a moment. Slot -1 stands for the consumer."""
+        if self._stopping is not None:
+            return
+        now = time.monotonic()
+        short = now - born < SHORT_LIFE_SECONDS
+        delay = min(RESPAWN_MOST_SECONDS, max(0.5, self._delays.get(slot, 0.0) * 2)) if short else 0.0
+        self._delays[slot] = delay
+        self._due[slot] = now + delay
+
+    # -- endings -----------------------------------------------------------------------------------
+
+    def _on_ended(self, ending: Ending) -> None:
+        if ending.ident in self._leaving:
+            self._leaving.discard(ending.ident)
+        elif ending.ident == self._consumer:
+            self._on_consumer_ended(ending)
+        else:
+            for slot, child in list(self._children.items()):
+                if child.ident == ending.ident:
+                    self._on_child_ended(slot, child, ending)
+
+    def _on_child_ended(self, slot: int, child: Child, ending: Ending) -> None:
+        del self._children[slot]
+        hint = " (perhaps it was out of memory)" if ending.signum == signal.SIGKILL else ""
+        if ending.code != 0 and not self._overdue:
+            process_log.error(
+                "Process 'ForkPoolWorker-%d' pid:%d exited with '%s'%s", slot + 1, child.ident, ending.reason, hint
+            )
+        if self._control is not None:
+            self._control.send({"gone": slot, "pid": child.ident, "reason": ending.reason})
+        if ending.code == BOOT_EXIT_CODE and self._stopping is None:
+            self._boot_failure = "a child process could not start; the lines above say why"
+            self._stop("cold", None)
+        self._schedule(slot, child.born)
+
+    def _on_consumer_ended(self, ending: Ending) -> None:
+        self._consumer = None
+        if self._control is not None:
+            self._control.sock.setblocking(False)
+            self._on_control()
+            self._listen(False)
+            self._control.close()
+            self._control = None
+        self._leaving.update(child.ident for child in self._children.values())
+        self._children.clear()
+        self._due.clear()
+        if self._boot_failure is not None:
+            self._stopping = self._stopping or "cold"
+            self._deadline = self._deadline or time.monotonic() + STOP_MARGIN_SECONDS
+        elif self._stopping is None:
+            logger.critical(
+                "The consumer process pid:%d exited with '%s'; a new one is started, children finish what they run",
+                *(ending.ident, ending.reason),
+            )
+            self._schedule(-1, self._consumer_born)
+        elif ending.code != 0:
+            logger.error("The consumer process pid:%d exited with '%s' while stopping", ending.ident, ending.reason)
+
+    def _on_control(self) -> None:
+        """Take what the consumer says; at its end wait no more for this socket, the consumer's ending is about to be told."""
+        if self._control is None:
+            return
+        try:
+            frames = self._control.read()
+        except BlockingIOError:
+            return
+        except FrameError:
+            frames = None
+        if frames is None:
+            self._listen(False)
+            return
+        for value, _ in frames:
+            if "kill" in value:
+                child = self._children.get(int(value["kill"]))
+                if child is not None and child.ident == value["pid"]:
+                    self._fleet.kill(child.ident)
+            elif "boot_failed" in value:
+                self._boot_failure = str(value["boot_failed"])
+
+    def _listen(self, wanted: bool) -> None:
+        """Wait for the control socket, or no more."""
+        assert self._control is not None
+        known = self._control.sock in {key.fileobj for key in self._selector.get_map().values()}
+        if wanted and not known:
+            self._selector.register(self._control.sock, selectors.EVENT_READ)
+        elif known and not wanted:
+            self._selector.unregister(self._control.sock)

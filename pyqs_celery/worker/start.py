@@ -1,0 +1,123 @@
+"""From an app and a WorkerConfig to a running worker: what happens once, before anything is forked."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pyqs_celery import signals
+from pyqs_celery.exceptions import BootError, SecurityError, SecurityWarning
+from pyqs_celery.utils import log
+from pyqs_celery.worker.config import WorkerConfig
+from pyqs_celery.worker.manager import Fleet, Manager
+
+if TYPE_CHECKING:
+    from pyqs_celery.app.base import Celery
+
+logger = logging.getLogger("celery.worker")
+
+
+def run_worker(
+    app: Celery,
+    config: WorkerConfig,
+    *,
+    logfile: str | None = None,
+    colour: bool | None = None,
+    notes: Sequence[str] = (),
+) -> int:
+    """Run a worker until it is stopped, and give its exit code: 0, or 1 after SIGINT. Blocks; main thread only.
+
+    ``notes`` are said at debug level once there is a log.
+
+    Raises BootError (nothing was started, starting again would not help) and ImproperlyConfigured.
+    """
+    app.set_current()
+    app.set_default()
+    _import_tasks(app)
+    signals.celeryd_init.send(sender=config.hostname, instance=None, conf=app.conf, options={})
+    log.setup(app.conf, config.loglevel, logfile, colour)
+    for note in notes:
+        logger.debug("%s", note)
+    signals.celeryd_after_setup.send(sender=config.hostname, instance=None, conf=app.conf)
+    check_privileges(app.conf.accept_content)
+    app.consumer_broker_config()
+    app.finalize()
+    fleet = fleet_for(app, config)
+    signals.worker_init.send(sender=None)
+    _warn_of_threads(config)
+    manager = Manager(config, fleet, _silent if config.quiet else _print)
+    gc.collect()
+    gc.freeze()  # what is there now is shared with the children until they write to it
+    try:
+        code = manager.run()
+    finally:
+        gc.unfreeze()
+    if manager.restart_wanted:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves again, as SIGHUP asks
+    return code
+
+
+def _import_tasks(app: Celery) -> None:
+    try:
+        app.loader.import_default_modules()
+    except ImportError as exc:
+        raise BootError(f"a module with tasks cannot be imported: {type(exc).__name__}: {exc}") from exc
+
+
+def check_privileges(accept_content: object) -> None:
+    """Refuse to read pickles as root, and warn of being root at all; ``C_FORCE_ROOT`` says that it is meant so.
+
+    https://docs.celeryq.dev/en/stable/userguide/daemonizing.html#running-the-worker-with-superuser-privileges-root
+    """
+    if os.geteuid() != 0 or os.environ.get("C_FORCE_ROOT"):
+        return
+    accepted = set(accept_content) if isinstance(accept_content, (list, tuple, set, frozenset)) else set()
+    if accepted & {"pickle", "application/x-python-serialize"}:
+        raise SecurityError(
+            "as root this worker reads no pickles: whoever can send a message could run any code as root; run as another "
+            "user (--uid), take pickle out of accept_content, or set C_FORCE_ROOT=1 if you must"
+        )
+    warnings.warn(
+        "the worker runs as root; use another user (--uid), or set C_FORCE_ROOT=1", SecurityWarning, stacklevel=3
+    )
+
+
+def fleet_for(app: Celery, config: WorkerConfig) -> Fleet:
+    """The pool that the configuration names. Raises BootError if the broker is out of its reach."""
+    if config.pool == "prefork":
+        if app.consumer_broker_config().in_memory is not None:
+            raise BootError("memory:// queues live in one process, so they need -P threads or -P solo")
+        from pyqs_celery.worker.pool_prefork import ForkFleet
+
+        return ForkFleet(app, config)
+    from pyqs_celery.worker.pool_threads import ThreadFleet
+
+    if config.soft_time_limit or config.max_tasks_per_child or config.max_memory_per_child:
+        logger.warning(
+            "soft time limits and the replacement of children work with -P prefork only, not with -P %s", config.pool
+        )
+    return ThreadFleet(app, config)
+
+
+def _warn_of_threads(config: WorkerConfig) -> None:
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if others and config.pool == "prefork":
+        logger.warning(
+            "importing the application started threads (%s); they do not live on in the worker's processes. Start them in "
+            "worker_process_init or worker_ready instead",
+            ", ".join(others),
+        )
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - Celery says these lines on standard output
+
+
+def _silent(line: str) -> None:
+    """With -q there are no lines for people."""
