@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pyqs_celery import events, exceptions, result, signals, states
     from pyqs_celery._state import current_app, current_task
     from pyqs_celery.app import Celery, Task, app_or_default, shared_task
-    from pyqs_celery.canvas import Signature, maybe_signature, signature, subtask
+    from pyqs_celery.canvas import Signature, maybe_signature, signature, subtask  # type: ignore[no-redef]
     from pyqs_celery.decorator import task
     from pyqs_celery.utils.ids import uuid
 

@@ -33,12 +33,12 @@ def set_current_app(app: Celery) -> None:
 
 def set_default_app(app: Celery | None) -> None:
     """Make ``app`` what threads without a current app get."""
-    global default_app
+    global default_app  # noqa: PLW0603 - one per process is what a default app is
     default_app = app
 
 
 def get_current_app() -> Celery:
-    """This thread's app, else the default, else a new default app configured by ``celeryconfig``."""
+    """The app of this thread, else the default, else a new default app configured by ``celeryconfig``."""
     found: Celery | None = getattr(_tls, "current_app", None) or default_app
     if found is not None:
         return found
@@ -54,7 +54,7 @@ def get_current_app() -> Celery:
 def connect_on_app_finalize(callback: Callable[[Celery], Any]) -> Callable[[Celery], Any]:
     """Call ``callback(app)`` for every app when it is finalised, and now for those that are."""
     _on_finalize.append(callback)
-    for app in list(_apps):
+    for app in tuple(_apps):
         if app.finalized:
             callback(app)
     return callback
@@ -62,7 +62,7 @@ def connect_on_app_finalize(callback: Callable[[Celery], Any]) -> Callable[[Cele
 
 def announce_app_finalized(app: Celery) -> None:
     """Run the callbacks for one app."""
-    for callback in list(_on_finalize):
+    for callback in _on_finalize:
         callback(app)
 
 

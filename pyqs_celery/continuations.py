@@ -29,7 +29,9 @@ def unsupported(message: TaskMessage) -> str:
         if not isinstance(found, Mapping) or not isinstance(found.get("task"), str):
             return "what follows it is no signature"
         if found.get("subtask_type"):
-            return f"a {found['subtask_type']} follows it, which this release does not send; a Celery worker must run it"
+            return (
+                f"a {found['subtask_type']} follows it, which this release does not send; a Celery worker must run it"
+            )
         options = found.get("options") or {}
         if options.get("chord"):
             return "a chord member follows it, which this release does not count; a Celery worker must run it"
@@ -64,7 +66,8 @@ def send_next(app: Celery, request: Context, value: Any) -> None:
 def send_errbacks(app: Celery, request: Context, exc: BaseException, einfo: ExceptionInfo) -> None:
     """Call or send the errbacks of a task that failed for good.
 
-    One that takes more than an id is called here with (request, exception, traceback), as Celery does; others are sent the id.
+    One that takes more than an id is called here with (request, exception, traceback), as Celery does; others are
+    sent the id.
     """
     for errback in request.errbacks or ():
         bound = _bound(app, errback)

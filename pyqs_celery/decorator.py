@@ -13,9 +13,9 @@ from pyqs_celery.wire.encode import native_body
 class task:  # noqa: N801 - PyQS's name
     """Decorate a function as PyQS does.
 
-    ``queue`` is the queue's name (None: the function's path), ``delay_seconds`` a delay of 0 to 900 for every call, which
-    ``fn.delay(..., _delay_seconds=5)`` overrides, ``custom_function_path`` the path written into messages. The function itself stays as
-    it is, and is registered as a task under its path. https://github.com/spulec/PyQS#tasks
+    ``queue`` is the queue's name (None: the function's path), ``delay_seconds`` a delay of 0 to 900 for every call,
+    which ``fn.delay(..., _delay_seconds=5)`` overrides, ``custom_function_path`` the path written into messages. The
+    function itself stays as it is, and is registered as a task under its path. https://github.com/spulec/PyQS#tasks
     """
 
     def __init__(
@@ -26,6 +26,7 @@ class task:  # noqa: N801 - PyQS's name
         self.function_path = custom_function_path
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Give ``function`` its ``delay`` and register it."""
         path = self.function_path or f"{function.__module__}.{function.__name__}"
         function.delay = self._delayer(path)  # type: ignore[attr-defined]
         _state.connect_on_app_finalize(lambda app: app._task_from_fun(function, name=path, pyqs_native=True))

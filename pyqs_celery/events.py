@@ -1,8 +1,8 @@
 """PyQS's hooks: functions called before and after each task with a dictionary of facts.
 
-``register_event("pre_process", fn)`` and ``register_event("post_process", fn)``; ``fn(context)`` gets message_id, task_name, args, kwargs,
-full_task_path, fetch_time, queue_url, timeout and receipt_handle, and afterwards ``status`` ("success" or "exception") and ``exception``.
-https://github.com/spulec/PyQS#hooks
+``register_event("pre_process", fn)`` and ``register_event("post_process", fn)``; ``fn(context)`` gets message_id,
+task_name, args, kwargs, full_task_path, fetch_time, queue_url, timeout and receipt_handle, and afterwards ``status``
+("success" or "exception") and ``exception``. https://github.com/spulec/PyQS#hooks
 """
 
 from __future__ import annotations

@@ -47,7 +47,6 @@ its default message. Names and meanings: https://docs.celeryq.dev/en/stable/refe
 
 from __future__ import annotations
 
-import numbers
 from datetime import datetime
 from typing import Any
 
@@ -171,10 +170,8 @@ class Retry(TaskPredicate):
         **kwargs: Any,
     ) -> None:
         self.message = message
-        if isinstance(exc, str):
-            self.exc, self.excs = None, exc
-        else:
-            self.exc, self.excs = exc, repr(exc) if exc else None
+        self.exc: BaseException | None = None if isinstance(exc, str) else exc
+        self.excs: str | None = exc if isinstance(exc, str) else repr(exc) if exc else None
         self.when = when
         self.is_eager = is_eager
         self.sig = sig
@@ -182,7 +179,7 @@ class Retry(TaskPredicate):
 
     def humanize(self) -> str:
         """When the retry happens: ``in 20s`` or ``at 2031-02-03 04:05:06``."""
-        if isinstance(self.when, numbers.Number):
+        if isinstance(self.when, (int, float)):
             return f"in {self.when}s"
         return f"at {self.when}"
 
@@ -222,7 +219,7 @@ class QueueNotFound(KeyError, TaskError):
     """The queue a task is routed to is not in task_queues."""
 
 
-class TimeoutError(TaskError):
+class TimeoutError(TaskError):  # noqa: A001 - Celery's name
     """The operation did not finish in the time given."""
 
 

@@ -1,8 +1,8 @@
 """Run one task and say what came of it: the same steps in a worker's child, in eager mode and in tests.
 
-Order, as Celery's: request in place, ``before_start``, ``task_prerun``, the task, then for a success callbacks and the next chain step, the
-result, ``on_success``, ``task_success``; for a failure the result, ``on_failure``, ``task_failure``, errbacks; then ``after_return`` and
-``task_postrun``.
+Order, as Celery's: request in place, ``before_start``, ``task_prerun``, the task, then for a success callbacks and
+the next chain step, the result, ``on_success``, ``task_success``; for a failure the result, ``on_failure``,
+``task_failure``, errbacks; then ``after_return`` and ``task_postrun``.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def execute(
 ) -> Outcome:
     """Run the task that a message asks for. Never raises but for SystemExit and KeyboardInterrupt.
 
-    ``sqs`` holds SQS's facts of the delivery (``request.sqs``), ``last_delivery`` says that a failure is final, so that errbacks fire once.
-    ``time_limit`` is entered around the task's own code alone, and may raise SoftTimeLimitExceeded there.
+    ``sqs`` holds SQS's facts of the delivery (``request.sqs``), ``last_delivery`` says that a failure is final, so
+    that errbacks fire once. ``time_limit`` is entered around the task's own code alone, and may raise
+    SoftTimeLimitExceeded there.
     """
     task = app.tasks.get(message.task)
     if task is None:
@@ -67,7 +68,7 @@ def execute(
         ended = run.perform(message.args, message.kwargs)
     except (SystemExit, KeyboardInterrupt):
         raise
-    except BaseException as exc:
+    except BaseException as exc:  # noqa: BLE001 - whatever it was, the message must be given a fate
         return _internal_error(task, request, exc, time.monotonic() - started)
     return _outcome(task, request, ended, time.monotonic() - started)
 
@@ -246,9 +247,7 @@ class Run:
         if task.throws and isinstance(exc, task.throws):
             self._log(logging.INFO, "Task %s[%s] raised expected: %s", one_line(_repr(exc)))
         else:
-            self._log(
-                logging.ERROR, "Task %s[%s] raised unexpected: %s", one_line(_repr(exc)), exc_info=einfo.exc_info
-            )
+            self._log(logging.ERROR, "Task %s[%s] raised unexpected: %s", one_line(_repr(exc)), exc_info=einfo.exc_info)
 
     def _rejected(self, ended: Ended, runtime: float) -> None:
         self._log(
@@ -271,9 +270,7 @@ class Run:
             "kwargs": self.request.kwargsrepr or "",
             "hostname": self.request.hostname,
         }
-        logger.log(
-            level, text, self.task.name, self.request.id, *facts, exc_info=exc_info, extra={"data": data}
-        )
+        logger.log(level, text, self.task.name, self.request.id, *facts, exc_info=exc_info, extra={"data": data})
 
     def _store(self, value: Any, state: str, einfo: ExceptionInfo | None = None) -> None:
         ignored = self.request.ignore_result if self.request.ignore_result is not None else self.task.ignore_result
@@ -307,13 +304,11 @@ def _completed(value: Any) -> Any:
 def _repr(exc: BaseException) -> str:
     try:
         return repr(exc)
-    except Exception:  # an exception class of the user's may fail to show itself
+    except Exception:  # noqa: BLE001 - an exception class of the user's may fail to show itself
         return f"<{type(exc).__name__}, which cannot be shown>"
 
 
-def apply_eagerly(
-    task: Task, args: Any, kwargs: Any, task_id: str, throw: bool, options: dict[str, Any]
-) -> Any:
+def apply_eagerly(task: Task, args: Any, kwargs: Any, task_id: str, throw: bool, options: dict[str, Any]) -> Any:
     """Run a task in this process, retries included, and give its EagerResult. Countdowns are not waited for."""
     from pyqs_celery.result import EagerResult
 
@@ -340,7 +335,12 @@ def apply_eagerly(
         again = getattr(ended.value, "eager_call", None)
         if again is not None:
             more_args, more_kwargs, call = again
-            kept = {"retries": call.get("retries"), "link": link, "link_error": link_error, "headers": options.get("headers")}
+            kept = {
+                "retries": call.get("retries"),
+                "link": link,
+                "link_error": link_error,
+                "headers": options.get("headers"),
+            }
             return apply_eagerly(task, more_args, more_kwargs, task_id, throw, kept)
     if ended.state == states.FAILURE and throw:
         raise ended.value

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from pyqs_celery import _state
 
@@ -22,7 +23,7 @@ def run(
     region: str | None = None,
     access_key_id: str | None = None,
     secret_access_key: str | None = None,
-    interval: float = 1,
+    interval: float = 1,  # noqa: ARG001 - PyQS's parameter
     batchsize: int = 10,
     prefetch_multiplier: int = 2,
     simple_worker: bool = False,
@@ -36,8 +37,8 @@ def run(
     from pyqs_celery.bin.worker_config import Machine, build
     from pyqs_celery.worker.start import run_worker
 
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     queues = tuple(name.strip() for text in queue_prefixes for name in text.split(",") if name.strip())
     app = _state.get_current_app()
     set_broker(app, region, access_key_id, secret_access_key, endpoint_url)

@@ -18,7 +18,7 @@ class AsyncResult:
 
     def __init__(
         self,
-        id: str,  # noqa: A002 - Celery's name
+        id: str,  # noqa: A002 - Celery's name  # noqa: A002 - Celery's name
         backend: Any = None,
         task_name: str | None = None,
         app: Any = None,
@@ -83,7 +83,9 @@ class AsyncResult:
 class EagerResult(AsyncResult):
     """The result of a task that was run here."""
 
-    def __init__(self, id: str, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None) -> None:  # noqa: A002
+    def __init__(
+        self, id: str, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None
+    ) -> None:
         super().__init__(id, task_name=name)
         self._result = ret_value
         self._state = state
@@ -120,7 +122,9 @@ class EagerResult(AsyncResult):
         """True if it raised."""
         return bool(self._state == states.FAILURE)
 
-    def get(self, timeout: Any = None, propagate: bool = True, disable_sync_subtasks: bool = True, **kwargs: Any) -> Any:
+    def get(
+        self, timeout: Any = None, propagate: bool = True, disable_sync_subtasks: bool = True, **kwargs: Any
+    ) -> Any:
         """The value; raises the exception of a failure if ``propagate``."""
         if self.successful():
             return self._result

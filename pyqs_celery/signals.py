@@ -1,7 +1,8 @@
 """Every signal applications connect to, with its arguments. Each is sent from exactly one place.
 
-Who sends what: https://docs.celeryq.dev/en/stable/userguide/signals.html. On SQS, main-process signals (``worker_ready``, ``task_received``
-and kin) are sent in the consumer process, where threads started by receivers live on.
+Who sends what: https://docs.celeryq.dev/en/stable/userguide/signals.html. On SQS, main-process signals
+(``worker_ready``, ``task_received`` and kin) are sent in the consumer process, where threads started by receivers
+live on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Task states and how they rank. Names and order: https://docs.celeryq.dev/en/stable/reference/celery.states.html"""
+"""Task states and how they rank.
+
+Names and order: https://docs.celeryq.dev/en/stable/reference/celery.states.html
+"""
 
 from __future__ import annotations
 
@@ -48,6 +51,8 @@ def precedence(name: str) -> int:
 
 class state(str):  # noqa: N801 - Celery's name
     """A state that compares by rank: ``state(PENDING) < state(SUCCESS)``."""
+
+    __slots__ = ()
 
     def __gt__(self, other: str) -> bool:
         return precedence(self) < precedence(other)

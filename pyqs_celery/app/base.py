@@ -21,6 +21,8 @@ from pyqs_celery.utils.dispatch import Signal
 from pyqs_celery.utils.imports import symbol_by_name
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from pyqs_celery.broker.config import BrokerConfig
     from pyqs_celery.broker.publisher import Publisher
 
@@ -30,9 +32,9 @@ TASK_CLASS = "pyqs_celery.app.task:Task"
 class Celery:
     """An application: ``app = Celery("proj", broker="sqs://")``.
 
-    ``main`` names tasks defined in ``__main__``; ``broker``, ``backend``, ``include`` and any other keyword are settings; ``task_cls``
-    is the base class of its tasks (class or dotted name); ``config_source`` is given to ``config_from_object``. Interface:
-    https://docs.celeryq.dev/en/stable/reference/celery.html
+    ``main`` names tasks defined in ``__main__``; ``broker``, ``backend``, ``include`` and any other keyword are
+    settings; ``task_cls`` is the base class of its tasks (class or dotted name); ``config_source`` is given to
+    ``config_from_object``. Interface: https://docs.celeryq.dev/en/stable/reference/celery.html
     """
 
     task_cls: Any = TASK_CLASS
@@ -109,10 +111,10 @@ class Celery:
             self._publisher.close()
             self._publisher = None
 
-    def __enter__(self) -> Celery:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     # -- configuration -----------------------------------------------------------------------------
@@ -234,10 +236,16 @@ class Celery:
     def create_task_cls(self) -> Any:
         """A subclass of ``task_cls`` bound to this app."""
         base = symbol_by_name(self.task_cls)
-        return type(base.__name__, (base,), {"_app": self, "app": self, "abstract": True, "__module__": base.__module__})
+        return type(
+            base.__name__, (base,), {"_app": self, "app": self, "abstract": True, "__module__": base.__module__}
+        )
 
     def subclass_with_self(
-        self, Class: Any, name: str | None = None, attribute: str = "app", **attributes: Any  # noqa: N803
+        self,
+        Class: Any,  # noqa: N803 - Celery's name
+        name: str | None = None,
+        attribute: str = "app",
+        **attributes: Any,
     ) -> Any:
         """A subclass of ``Class`` that knows this app as ``attribute``."""
         base = symbol_by_name(Class)
@@ -246,7 +254,8 @@ class Celery:
     def task(self, *args: Any, **options: Any) -> Any:
         """Decorate a function as a task: ``@app.task`` or ``@app.task(bind=True, max_retries=5, ...)``.
 
-        Unknown options become attributes of the task. The result stands for the task, which is made when the app is finalised.
+        Unknown options become attributes of the task. The result stands for the task, which is made when the app is
+        finalised.
         """
         if len(args) == 1 and callable(args[0]):
             return self._declare(args[0], options)
@@ -288,9 +297,7 @@ class Celery:
         """The name of a task: its module and its own, with ``main`` for ``__main__``."""
         return f"{self.main if module == '__main__' and self.main else module}.{name}"
 
-    def autodiscover_tasks(
-        self, packages: Any = None, related_name: str | None = "tasks", force: bool = False
-    ) -> None:
+    def autodiscover_tasks(self, packages: Any = None, related_name: str | None = "tasks", force: bool = False) -> None:
         """Import ``related_name`` of each package when the worker starts (``force``: now).
 
         ``packages`` is a list, a function that gives one, or None for Django's INSTALLED_APPS.
@@ -340,9 +347,11 @@ class Celery:
     def queue_objects(self) -> list[Any]:
         """``task_queues`` as a list: names, ``kombu.Queue`` objects, or a mapping of either."""
         queues = self.conf.task_queues or ()
-        return list(queues) if not isinstance(queues, Mapping) else [
-            value if hasattr(value, "name") else key for key, value in queues.items()
-        ]
+        return (
+            list(queues)
+            if not isinstance(queues, Mapping)
+            else [value if hasattr(value, "name") else key for key, value in queues.items()]
+        )
 
     def consume_queues(self) -> tuple[str, ...]:
         """The queues a worker without ``-Q`` serves, by name."""
@@ -389,7 +398,7 @@ class Celery:
         """The result class, bound to this app."""
         from pyqs_celery.result import AsyncResult
 
-        return lambda id, *args, **kwargs: AsyncResult(id, *args, **{"app": self, **kwargs})
+        return lambda task_id, *args, **kwargs: AsyncResult(task_id, *args, **{"app": self, **kwargs})
 
     def signature(self, *args: Any, **kwargs: Any) -> Any:
         """A signature bound to this app."""

@@ -48,8 +48,8 @@ def canonical(key: str, namespace: str | None = None) -> str | None:
 class Settings(MutableMapping[str, Any]):
     """Settings by attribute or item, under any of their names.
 
-    What is set on it wins over the source given to ``config_from_object``, that over the environment's CELERY_BROKER_URL and kin, and
-    those over the defaults. Keys that are nobody's are kept as they are.
+    What is set on it wins over the source given to ``config_from_object``, that over the environment's
+    CELERY_BROKER_URL and kin, and those over the defaults. Keys that are nobody's are kept as they are.
     """
 
     _own = ("_load", "_source", "_changes", "_defaults", "_environ", "_on_change", "namespace")
@@ -167,7 +167,8 @@ def _censored(key: str, value: Any) -> str:
 def normalise(source: Mapping[str, Any], namespace: str | None) -> dict[str, Any]:
     """A source's values under the settings' names. Raises ImproperlyConfigured for old and new names mixed."""
     found: dict[str, Any] = {}
-    new, old = [], []
+    new: list[str] = []
+    old: list[str] = []
     for key, value in source.items():
         name = canonical(key, namespace)
         if name is None:
@@ -179,7 +180,7 @@ def normalise(source: Mapping[str, Any], namespace: str | None) -> dict[str, Any
     if new and old:
         raise ImproperlyConfigured(
             f"the configuration mixes new setting names ({', '.join(sorted(new)[:5])}) with old ones "
-            f"({', '.join(sorted(old)[:5])}); rename the old ones: {OLD_NAMES[sorted(old)[0]]} for {sorted(old)[0]}"
+            f"({', '.join(sorted(old)[:5])}); rename the old ones: {OLD_NAMES[min(old)]} for {min(old)}"
         )
     return found
 
@@ -211,4 +212,14 @@ def checked(name: str, value: Any) -> Any:
     return value
 
 
-_FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False, "": False}
+_FLAGS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+    "": False,
+}

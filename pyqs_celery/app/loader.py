@@ -98,8 +98,9 @@ def find_related_module(package: str, related_name: str | None) -> ModuleType | 
 def find_app(spec: str) -> Any:
     """The app that ``-A`` names, by Celery's rules. Raises AppNotFound with what was looked for.
 
-    ``proj`` is the module's ``app`` or ``celery``, or its submodule ``proj.celery``, or any app in it; ``proj.module:name`` and ``proj.module.name``
-    name it outright. https://docs.celeryq.dev/en/stable/getting-started/next-steps.html#about-the-app-argument
+    ``proj`` is the module's ``app`` or ``celery``, or its submodule ``proj.celery``, or any app in it;
+    ``proj.module:name`` and ``proj.module.name`` name it outright.
+    https://docs.celeryq.dev/en/stable/getting-started/next-steps.html#about-the-app-argument
     """
     with cwd_in_path():
         try:
@@ -114,7 +115,9 @@ def find_app(spec: str) -> Any:
         if isinstance(found, ModuleType):
             found = _app_in(found, spec)
     if not _is_app(found):
-        raise AppNotFound(f"-A {spec} is {type(found).__name__}, not a Celery application of pyqs_celery" + _hint(found))
+        raise AppNotFound(
+            f"-A {spec} is {type(found).__name__}, not a Celery application of pyqs_celery" + _hint(found)
+        )
     return found
 
 

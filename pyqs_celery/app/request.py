@@ -45,7 +45,6 @@ _DEFAULTS: dict[str, Any] = {
     "stamped_headers": None,
     "stamps": None,
     "replaced_task_nesting": 0,
-    "_children": None,
     "_protected": 0,
     "sqs": None,
 }
@@ -54,9 +53,9 @@ _DEFAULTS: dict[str, Any] = {
 class Context:
     """An attribute bag: headers, properties and delivery facts of the message being run.
 
-    Any name may be read with ``get(name, default)``; names known to Celery have defaults, every custom header is an attribute, and
-    ``sqs`` holds SQS's own facts: message_id, receive_count, sent_at, first_received_at, group_id, attributes, queue.
-    https://docs.celeryq.dev/en/stable/userguide/tasks.html#task-request-info
+    Any name may be read with ``get(name, default)``; names known to Celery have defaults, every custom header is an
+    attribute, and ``sqs`` holds SQS's own facts: message_id, receive_count, sent_at, first_received_at, group_id,
+    attributes, queue. https://docs.celeryq.dev/en/stable/userguide/tasks.html#task-request-info
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -74,6 +73,9 @@ class Context:
         """An attribute, or ``default``."""
         return getattr(self, key, default)
 
+    def __setattr__(self, key: str, value: Any) -> None:
+        self.__dict__[key] = value
+
     def __getattr__(self, key: str) -> Any:
         try:
             return _DEFAULTS[key]
@@ -86,9 +88,8 @@ class Context:
     @property
     def children(self) -> list[Any]:
         """Results of the tasks this one has sent."""
-        if self._children is None:
-            self._children = []
-        return self._children  # type: ignore[no-any-return]
+        found: list[Any] = self.__dict__.setdefault("_children", [])
+        return found
 
 
 def from_message(message: TaskMessage, *, sqs: Mapping[str, Any], hostname: str) -> Context:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from pyqs_celery.exceptions import ImproperlyConfigured
@@ -27,7 +28,7 @@ class MapRoute:
             if isinstance(key, re.Pattern):
                 self.patterns.append((key.match, route))
             elif isinstance(key, str) and any(char in key for char in "*?["):
-                self.patterns.append((lambda name, key=key: fnmatchcase(name, key), route))
+                self.patterns.append((partial(_matches, key), route))
             else:
                 self.exact[key] = route
 
@@ -86,3 +87,7 @@ def find_route(
             return {"queue": route}
         return dict(route)
     return {}
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return fnmatchcase(name, pattern)

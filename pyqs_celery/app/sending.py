@@ -40,8 +40,8 @@ _CALL_FIELDS = frozenset(
 def publish(app: Celery, name: str, args: Any, kwargs: Any, options: dict[str, Any], task: Any = None) -> str:
     """Send one task call and give its id.
 
-    Raises kombu's EncodeError for arguments no serializer takes (nothing is sent), TypeError or ValueError for options that make no
-    sense, and OperationalErrors of the broker.
+    Raises kombu's EncodeError for arguments no serializer takes (nothing is sent), TypeError or ValueError for
+    options that make no sense, and OperationalErrors of the broker.
     """
     route = find_route(app.routes, name, args or (), kwargs or {}, options, task)
     options = {**route, **{key: value for key, value in options.items() if value is not None or key not in route}}

@@ -6,6 +6,7 @@ import inspect
 import random
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,8 @@ _entered: ContextVar[Any] = ContextVar("pyqs_celery_entered", default=None)
 class Task:
     """A task. Subclass it for hooks and shared state; one instance serves a process.
 
-    Attributes, hooks and defaults are Celery's: https://docs.celeryq.dev/en/stable/reference/celery.app.task.html. ``None`` stands for
-    the setting of the same meaning.
+    Attributes, hooks and defaults are Celery's: https://docs.celeryq.dev/en/stable/reference/celery.app.task.html.
+    ``None`` stands for the setting of the same meaning.
     """
 
     abstract: bool = True
@@ -89,6 +90,7 @@ class Task:
         return f"<@task: {self.name} of {getattr(self.app, 'main', None) or '__main__'}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task here and now, outside of any worker."""
         if _entered.get() is self:
             _entered.set(None)
             return self.run(*args, **kwargs)
@@ -113,8 +115,10 @@ class Task:
             self.ignore_result = conf.task_ignore_result
         annotations = conf.task_annotations or ()
         for annotation in annotations if isinstance(annotations, (list, tuple)) else (annotations,):
-            found = {**annotation.get("*", {}), **annotation.get(self.name, {})} if isinstance(annotation, Mapping) else (
-                annotation.annotate(self) or {}
+            found = (
+                {**annotation.get("*", {}), **annotation.get(self.name, {})}
+                if isinstance(annotation, Mapping)
+                else (annotation.annotate(self) or {})
             )
             for key, value in found.items():
                 setattr(self, key.lstrip("@"), value)
@@ -165,10 +169,11 @@ class Task:
     ) -> Any:
         """Send the task, and give an AsyncResult with its id.
 
-        ``countdown`` (seconds) and ``eta`` (datetime) say when it may run, ``expires`` (seconds or datetime) until when, ``queue`` where; also
-        ``task_id``, ``serializer``, ``compression``, ``headers``, ``priority``, ``time_limit``, ``soft_time_limit``, ``link``, ``link_error``,
-        ``shadow``, ``ignore_result``, and SQS's ``MessageGroupId``, ``MessageDeduplicationId``, ``DelaySeconds`` and ``message_attributes``.
-        Raises TypeError for arguments the task does not take (``typing``), kombu's EncodeError and OperationalError.
+        ``countdown`` (seconds) and ``eta`` (datetime) say when it may run, ``expires`` (seconds or datetime) until
+        when, ``queue`` where; also ``task_id``, ``serializer``, ``compression``, ``headers``, ``priority``,
+        ``time_limit``, ``soft_time_limit``, ``link``, ``link_error``, ``shadow``, ``ignore_result``, and SQS's
+        ``MessageGroupId``, ``MessageDeduplicationId``, ``DelaySeconds`` and ``message_attributes``. Raises TypeError
+        for arguments the task does not take (``typing``), kombu's EncodeError and OperationalError.
         """
         if self.typing and self.app.conf.get("task_typing", True):
             self._check_arguments(args, kwargs)
@@ -243,7 +248,9 @@ class Task:
     def send_event(self, *args: Any, **fields: Any) -> None:
         """Accepted and without effect: SQS has no events."""
 
-    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any) -> None:
+    def update_state(
+        self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
+    ) -> None:
         """Store a state of the task's own making with its data."""
         self.backend.store_result(task_id or self.request.id, meta, state, request=self.request, **kwargs)
 
@@ -267,8 +274,8 @@ class Task:
     ) -> Retry:
         """Send the task again with ``retries`` one higher, and raise Retry (``throw=False``: return it).
 
-        Over ``max_retries`` it raises ``exc``, or MaxRetriesExceededError. SQS's group and attributes go along. If the new message cannot be
-        sent, the old one is given back to its queue, so nothing is lost.
+        Over ``max_retries`` it raises ``exc``, or MaxRetriesExceededError. SQS's group and attributes go along. If
+        the new message cannot be sent, the old one is given back to its queue, so nothing is lost.
         """
         request = self.request
         limit = self.max_retries if max_retries is None else max_retries
@@ -332,10 +339,10 @@ class _Exhausted:
 
     @classmethod
     def mark(cls, exc: BaseException) -> BaseException:
-        try:
+        """Mark an exception, and give it back."""
+        # an exception with slots takes no mark: it counts as an ordinary failure, and is delivered again
+        with suppress(AttributeError):
             setattr(exc, cls.ATTRIBUTE, True)
-        except AttributeError:
-            pass  # an exception with slots: it counts as an ordinary failure, and is delivered again
         return exc
 
 
@@ -411,9 +418,14 @@ def _call_signature(fun: Callable[..., Any], bind: bool) -> inspect.Signature | 
     except (TypeError, ValueError):
         return None
     parameters = list(signature.parameters.values())
-    if bind and parameters and parameters[0].kind in (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    if (
+        bind
+        and parameters
+        and parameters[0].kind
+        in (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        )
     ):
         return signature.replace(parameters=parameters[1:])
     return signature
@@ -449,7 +461,7 @@ def backoff_delay(task: Task) -> int:
     """The seconds before the next automatic retry: doubled each time, bounded, and random below that unless told not."""
     factor = int(max(1, task.retry_backoff))  # type: ignore[attr-defined]
     most = int(getattr(task, "retry_backoff_max", 600))
-    delay = min(most, factor * 2**task.request.retries)
+    delay: int = min(most, factor * 2**task.request.retries)
     if getattr(task, "retry_jitter", True):
         delay = random.randrange(delay + 1)
     return max(0, delay)

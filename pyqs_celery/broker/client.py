@@ -1,7 +1,7 @@
 """The only importer of boto3: SQS's calls on values of ours, with bounded times and our errors.
 
-One client for each set of credentials and process; boto3 clients are thread-safe, and one made before a fork is never used
-after it. Nothing is retried here: the worker backs off per queue, and the publisher has a budget.
+One client for each set of credentials and process; boto3 clients are thread-safe, and one made before a fork is never
+used after it. Nothing is retried here: the worker backs off per queue, and the publisher has a budget.
 """
 
 from __future__ import annotations
@@ -168,8 +168,7 @@ class SqsClient:
             queue.name,
             QueueUrl=queue.url,
             Entries=[
-                {"Id": each, "ReceiptHandle": handle, "VisibilityTimeout": seconds}
-                for each, handle, seconds in entries
+                {"Id": each, "ReceiptHandle": handle, "VisibilityTimeout": seconds} for each, handle, seconds in entries
             ],
         )
         return _batch_result(answer)
@@ -281,9 +280,7 @@ def _batch_result(answer: Mapping[str, Any]) -> BatchResult:
     for entry in answer.get("Failed", ()):
         code, message = str(entry.get("Code", "")), str(entry.get("Message", ""))
         kind = error_class(code, message, 400 if entry.get("SenderFault") else 500)
-        failed[entry["Id"]] = EntryError(
-            code, message, kind.retryable, kind is ReceiptExpired, kind is AccessDenied
-        )
+        failed[entry["Id"]] = EntryError(code, message, kind.retryable, kind is ReceiptExpired, kind is AccessDenied)
     successful: Iterable[Mapping[str, Any]] = answer.get("Successful", ())
     return BatchResult(
         frozenset(entry["Id"] for entry in successful),

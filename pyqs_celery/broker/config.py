@@ -42,8 +42,8 @@ class PredefinedQueue:
 class BrokerConfig:
     """Everything the broker room needs to know. Durations in seconds.
 
-    ``endpoint_url`` None means AWS's own (or what boto3 finds in its environment). ``visibility_timeout`` caps leases and is
-    the timeout of queues we create. ``in_memory`` names the embedded SQS of this process (``memory://``).
+    ``endpoint_url`` None means AWS's own (or what boto3 finds in its environment). ``visibility_timeout`` caps leases
+    and is the timeout of queues we create. ``in_memory`` names the embedded SQS of this process (``memory://``).
     """
 
     region: str | None = None

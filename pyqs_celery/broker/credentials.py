@@ -40,7 +40,7 @@ def _assuming(base: Any, role: str, seconds: int) -> Any:
             "expiry_time": answer["Expiration"].isoformat(),
         }
 
-    class AssumedRole(CredentialProvider):
+    class AssumedRole(CredentialProvider):  # type: ignore[misc]
         METHOD = CANONICAL_NAME = "pyqs-celery-assume-role"
 
         def load(self) -> Any:

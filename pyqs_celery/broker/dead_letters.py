@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pyqs_celery.broker.delivery import Delivery, Outgoing
-from pyqs_celery.broker.limits import MAX_MESSAGE_ATTRIBUTES, MAX_BATCH_BYTES
+from pyqs_celery.broker.limits import MAX_BATCH_BYTES, MAX_MESSAGE_ATTRIBUTES
 from pyqs_celery.broker.publisher import message_size
 from pyqs_celery.utils.text import one_line
 
@@ -16,9 +16,9 @@ from pyqs_celery.utils.text import one_line
 def dead_letter(delivery: Delivery, target: str, reason: str, exception: str | None) -> Outgoing:
     """The message for the dead-letter queue: the body byte for byte, the reason as attributes.
 
-    The original's own attributes stay as far as SQS's ten allow. On FIFO queues the group stays, and the deduplication id is
-    the message's id, so that a move repeated after a crash arrives once. A message so large that the reason does not fit beside it
-    goes without.
+    The original's own attributes stay as far as SQS's ten allow. On FIFO queues the group stays, and the
+    deduplication id is the message's id, so that a move repeated after a crash arrives once. A message so large that
+    the reason does not fit beside it goes without.
     """
     reasons = {
         "pyqs.reason": one_line(reason or "failed", 1000),

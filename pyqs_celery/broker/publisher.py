@@ -61,8 +61,8 @@ class Publisher:
     def send(self, message: Outgoing) -> str | None:
         """Send one message and give its id; inside ``batch()`` gather it and give None.
 
-        Raises MessageTooLarge, InvalidRequest, QueueDoesNotExist, AccessDenied, or BrokerUnavailable after the budget, all of
-        them OperationalErrors.
+        Raises MessageTooLarge, InvalidRequest, QueueDoesNotExist, AccessDenied, or BrokerUnavailable after the
+        budget, all of them OperationalErrors.
         """
         message = self._prepared(message)
         self._check_content(message)
@@ -161,7 +161,8 @@ class Publisher:
             )
         if len(message.attributes) > limits.MAX_MESSAGE_ATTRIBUTES:
             raise InvalidRequest(
-                f"{len(message.attributes)} message attributes for queue {message.queue!r}: SQS takes 10", queue=message.queue
+                f"{len(message.attributes)} message attributes for queue {message.queue!r}: SQS takes 10",
+                queue=message.queue,
             )
         found = _NOT_XML.search(message.body)
         if found is not None:

@@ -152,6 +152,7 @@ class Signature(dict[str, Any]):
         return self.type.apply(merged_args, merged_kwargs, **merged)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the task's function here and now."""
         merged_args, merged_kwargs, _ = self._merge(args, kwargs, None)
         return self.type(*merged_args, **merged_kwargs)
 

@@ -85,13 +85,14 @@ class LocalClient:
 def _client_error(exc: ApiError, action: str) -> Exception:
     from botocore.exceptions import ClientError
 
-    return ClientError(
+    error: Exception = ClientError(
         {
             "Error": {"Code": exc.query_code, "Message": exc.message},
             "ResponseMetadata": {"HTTPStatusCode": exc.status},
         },
         action,
     )
+    return error
 
 
 _shared: dict[str, LocalClient] = {}

@@ -32,15 +32,18 @@ class HttpConnection(asyncio.Protocol):
         self.on_lost: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio's: the connection is open."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Asyncio's: the connection is gone."""
         self.closed = True
         if self.on_lost is not None:
             self.on_lost()
 
     def data_received(self, data: bytes) -> None:
+        """Asyncio's: bytes have come."""
         self._buffer += data
         while not self.closed:
             request = self._next_request()

@@ -1,8 +1,8 @@
 """The embedded SQS over HTTP: the AWS JSON protocol, long polls that wake at once, and an admin interface for tests.
 
-Admin (JSON over the same port): GET ``/_admin/counters``, ``/_admin/state``, ``/_admin/eventlog``, ``/_admin/ping``; POST
-``/_admin/reset``, ``/_admin/wipe``, ``/_admin/config`` (latency_ms, jitter_ms, faults), ``/_admin/inject``, ``/_admin/peek``,
-``/_admin/eventlog``.
+Admin (JSON over the same port): GET ``/_admin/counters``, ``/_admin/state``, ``/_admin/eventlog``, ``/_admin/ping``;
+POST ``/_admin/reset``, ``/_admin/wipe``, ``/_admin/config`` (latency_ms, jitter_ms, faults), ``/_admin/inject``,
+``/_admin/peek``, ``/_admin/eventlog``.
 """
 
 from __future__ import annotations

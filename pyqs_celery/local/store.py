@@ -1,7 +1,7 @@
 """What SQS does with requests: the actions of its API over queues in memory, with the clock passed in.
 
-Pure but for the journal it may be given. Long polling is not here: ``receive`` answers at once, and whoever serves a waiting
-client is told by ``on_visible`` when a queue has something again.
+Pure but for the journal it may be given. Long polling is not here: ``receive`` answers at once, and whoever serves a
+waiting client is told by ``on_visible`` when a queue has something again.
 """
 
 from __future__ import annotations
@@ -36,10 +36,21 @@ Request = dict[str, Any]
 class Journal(Protocol):
     """Where changes are written so that they survive a restart."""
 
-    def queue_saved(self, queue: Queue) -> None: ...
-    def queue_dropped(self, name: str) -> None: ...
-    def message_saved(self, queue: Queue, message: Message) -> None: ...
-    def message_dropped(self, message: Message) -> None: ...
+    def queue_saved(self, queue: Queue) -> None:
+        """A queue was created or changed."""
+        ...
+
+    def queue_dropped(self, name: str) -> None:
+        """A queue was deleted."""
+        ...
+
+    def message_saved(self, queue: Queue, message: Message) -> None:
+        """A message came or changed."""
+        ...
+
+    def message_dropped(self, message: Message) -> None:
+        """A message was deleted."""
+        ...
 
 
 class Store:

@@ -25,8 +25,8 @@ class Signal:
     def connect(self, *args: Any, **kwargs: Any) -> Any:
         """Call a function at each event: ``connect(fn)``, ``@connect`` or ``@connect(sender=..., weak=...)``.
 
-        ``sender`` limits it to one sender, ``weak=False`` keeps the function alive, ``dispatch_uid`` makes a second connect of
-        the same uid replace nothing. The function must accept ``**kwargs``.
+        ``sender`` limits it to one sender, ``weak=False`` keeps the function alive, ``dispatch_uid`` makes a second
+        connect of the same uid replace nothing. The function must accept ``**kwargs``.
         """
         if args and callable(args[0]):
             return self._connect(args[0], *args[1:], **kwargs)
@@ -65,7 +65,7 @@ class Signal:
             try:
                 answers.append((receiver, receiver(signal=self, sender=sender, **named)))
             except Exception as exc:  # a receiver of the user's must not fail the task or the send
-                logger.exception("Signal handler %r raised: %r", receiver, exc)
+                logger.exception("Signal handler %r raised", receiver)
                 answers.append((receiver, exc))
         return answers
 
@@ -106,7 +106,7 @@ def _sender_key(sender: Any) -> Any:
 
 def _reference(receiver: Receiver) -> Callable[[], Receiver | None]:
     if hasattr(receiver, "__func__") and hasattr(receiver, "__self__"):
-        return weakref.WeakMethod(receiver)  # type: ignore[arg-type]
+        return weakref.WeakMethod(receiver)
     try:
         return weakref.ref(receiver)
     except TypeError:

@@ -58,6 +58,7 @@ class ColorFormatter(logging.Formatter):
         self.use_color = use_color
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line, in its level's colour."""
         text = super().format(record)
         colour = _COLOURS.get(record.levelname)
         return f"\033[1;{colour}m{text}\033[0m" if self.use_color and colour else text
@@ -67,6 +68,7 @@ class TaskFormatter(ColorFormatter):
     """Adds ``task_id`` and ``task_name`` to records; ``???`` outside of a task."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line, with the task that is running."""
         task = _state.get_current_task()
         if task is not None and task.request is not None:
             record.__dict__.update(task_id=task.request.id, task_name=task.name)
@@ -112,7 +114,11 @@ class RedirectedStream:
 
 
 def setup(
-    conf: Mapping[str, Any], level: int, logfile: str | None = None, colorize: bool | None = None, stream: TextIO | None = None
+    conf: Mapping[str, Any],
+    level: int,
+    logfile: str | None = None,
+    colorize: bool | None = None,
+    stream: TextIO | None = None,
 ) -> None:
     """Set up the worker's logging, unless a receiver of ``setup_logging`` does."""
     formats = (conf["worker_log_format"], conf["worker_task_log_format"])
@@ -158,7 +164,7 @@ def redirect_output(conf: Mapping[str, Any]) -> None:
         return
     level = level_number(conf["worker_redirect_stdouts_level"])
     stream = RedirectedStream(get_logger("celery.redirected"), level)
-    sys.stdout = stream  # type: ignore[assignment]
+    sys.stdout = stream
 
 
 class Sometimes:

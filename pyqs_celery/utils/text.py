@@ -103,13 +103,14 @@ class _Repr:
         self.seen.add(id(value))
         opened = self.put(start)
         items: Iterable[Any] = value.items() if isinstance(value, dict) else value
-        for index, item in enumerate(items):
+        for index, part in enumerate(items):
             if self.cut:
                 break
             if index:
                 self.put(", ")
+            item = part
             if isinstance(value, dict):
-                key, item = item
+                key, item = part
                 if self.budget > 0:
                     self.put(saferepr(key, self.budget, self.maxlevels))
                 else:
@@ -143,5 +144,5 @@ def _bytes_text(value: bytes) -> str:
 def _repr(value: Any) -> str:
     try:
         return repr(value)
-    except Exception as exc:  # a user's __repr__ may do anything; the send must not fail for it
+    except Exception as exc:  # noqa: BLE001 - a user's __repr__ may do anything; the send must not fail for it
         return f"<Unrepresentable {type(value)!r}: {type(exc).__name__}>"

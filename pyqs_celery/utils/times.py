@@ -23,10 +23,8 @@ def parse_iso(text: str) -> datetime:
         raise ValueError(f"not an ISO 8601 time: {text[:80]!r}")
     year, month, day, hour, minute, second, fraction, zone = match.groups()
     micro = int((fraction or "0")[:6].ljust(6, "0"))
-    moment = datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), micro)
-    if zone is None:
-        return moment
-    return moment.replace(tzinfo=_offset(zone))
+    tzinfo = None if zone is None else _offset(zone)
+    return datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), micro, tzinfo)
 
 
 def _offset(zone: str) -> timezone:
@@ -52,7 +50,7 @@ def to_epoch(value: Any, *, naive_is_utc: bool = True) -> float | None:
     if value.tzinfo is None and naive_is_utc:
         value = value.replace(tzinfo=timezone.utc)
     try:
-        return value.timestamp()
+        return float(value.timestamp())
     except (OverflowError, OSError) as exc:
         raise ValueError(f"a time out of range: {value!r:.80}") from exc
 

@@ -43,9 +43,10 @@ def decode(
 ) -> TaskMessage:
     """Read one SQS message, as boto3 returns it, into a TaskMessage.
 
-    Raises EnvelopeError, ForeignMessage, UnacceptedContent or BodyDecodeError, all WireErrors, and nothing else whatever the
-    input. ``accept_content`` holds serializer names or content types; pickle runs code and is read only when named
-    there, limited to ``pickle_allowed_classes`` (globs) when given. ``certificates`` verify signed messages.
+    Raises EnvelopeError, ForeignMessage, UnacceptedContent or BodyDecodeError, all WireErrors, and nothing else
+    whatever the input. ``accept_content`` holds serializer names or content types; pickle runs code and is read only
+    when named there, limited to ``pickle_allowed_classes`` (globs) when given. ``certificates`` verify signed
+    messages.
     """
     body = message.get("Body") if isinstance(message, Mapping) else None
     if not isinstance(body, str):

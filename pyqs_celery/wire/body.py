@@ -77,6 +77,9 @@ def _unpacked(data: bytes, compression: str) -> bytes:
 
 def _protocol_2(head: Head, value: Any) -> TaskMessage:
     headers = head.raw_headers
+    args: Any
+    kwargs: Any
+    embed: Any
     if isinstance(value, Mapping) and "args" in value and "task" in value:
         args, kwargs, embed = value["args"], value.get("kwargs"), value
     elif isinstance(value, (list, tuple)) and len(value) == 3:

@@ -1,7 +1,7 @@
 """From a task call to the text of an SQS body, byte for byte as Celery 5.7 with kombu 5.7 writes it.
 
-Two steps, since ``before_task_publish`` receivers may change what is sent in between: ``build_parts`` makes the headers, properties
-and body, ``encode`` turns them into text.
+Two steps, since ``before_task_publish`` receivers may change what is sent in between: ``build_parts`` makes the
+headers, properties and body, ``encode`` turns them into text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The outer layers of an SQS body: base64 or not, the JSON envelope, and what its head says.
 
-Nothing here opens arguments, decompresses or unpickles, so the worker's consumer may read any message with it. Layouts, oldest
-first, are in ``samples.md``.
+Nothing here opens arguments, decompresses or unpickles, so the worker's consumer may read any message with it.
+Layouts, oldest first, are in ``samples.md``.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def _ours(module: str, our_module: str, name: str) -> Any:
     return found
 
 
-def plain_signature(value: Any, *args: Any, **kwargs: Any) -> Any:
+def plain_signature(value: Any, *_: Any, **__: Any) -> Any:
     """What pickled signatures call to rebuild themselves: here they stay the dictionaries they are."""
     return dict(value) if isinstance(value, dict) else value
 

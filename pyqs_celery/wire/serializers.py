@@ -1,7 +1,7 @@
 """Content types: which are accepted, and how the bytes of a task body become values and back.
 
-JSON, pickle and msgpack are opened here, since messages of old producers need care that kombu does not take; whatever else is
-registered with ``kombu.serialization`` (yaml, your own) is opened by it.
+JSON, pickle and msgpack are opened here, since messages of old producers need care that kombu does not take; whatever
+else is registered with ``kombu.serialization`` (yaml, your own) is opened by it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def loads(
 def _told(exc: BaseException) -> str:
     try:
         return f"{type(exc).__name__}: {exc}"[:300]
-    except Exception:
+    except Exception:  # noqa: BLE001 - an exception class of the user's may fail to show itself
         return type(exc).__name__
 
 

@@ -1,7 +1,7 @@
 """Deletions, releases and moves: gathered into batches of ten, tried until SQS has taken them or the time is up.
 
-Everything but the calls themselves happens in the loop's thread. A move is a send and then a deletion; once its send has been
-confirmed only the deletion is repeated, so a message is not copied twice by a lost answer to the deletion.
+Everything but the calls themselves happens in the loop's thread. A move is a send and then a deletion; once its send
+has been confirmed only the deletion is repeated, so a message is not copied twice by a lost answer to the deletion.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Kind = Literal["delete", "release", "move"]
 
 @dataclass(slots=True)
 class Entry:
-    """One settlement on its way. ``copied`` is True once the copy of a move is safe; ``given_up`` says why a move was not made."""
+    """One settlement on its way. ``copied`` is True once the copy of a move is safe; ``given_up`` says why no move was made."""
 
     action: Settlement
     began: float

@@ -1,7 +1,8 @@
 """Frames over a socket pair, and file descriptors beside them.
 
-To a child go ``marshal`` frames of plain builtins; from a child come JSON frames, so that whatever a task does to its process, the
-consumer reads nothing from it that could run code. Each frame is its length in four bytes, then its bytes.
+To a child go ``marshal`` frames of plain builtins; from a child come JSON frames, so that whatever a task does to its
+process, the consumer reads nothing from it that could run code. Each frame is its length in four bytes, then its
+bytes.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class ChildEnd:
             if not data:
                 return None
             self._frames = self._reader.feed(data)
-        work: tuple[Any, ...] = marshal.loads(self._frames.pop(0))
+        work: tuple[Any, ...] = marshal.loads(self._frames.pop(0))  # noqa: S302 - written by our own consumer
         return work
 
     def tell(self, **facts: Any) -> None:
@@ -181,7 +182,18 @@ class Control:
         self.sock.close()
 
 
-_FIELDS = ("kind", "task", "task_id", "reason", "exception", "requeue", "exhausted", "timed_out", "runtime_seconds", "eta")
+_FIELDS = (
+    "kind",
+    "task",
+    "task_id",
+    "reason",
+    "exception",
+    "requeue",
+    "exhausted",
+    "timed_out",
+    "runtime_seconds",
+    "eta",
+)
 
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:

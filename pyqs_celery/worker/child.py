@@ -1,7 +1,7 @@
 """A child: takes one piece of work after another, runs it, and reports the outcome without its value.
 
-It never talks to SQS about its own message. In a process of its own it has one thread; in the threads pool it is one thread of the
-consumer's process, and then soft time limits and recycling by memory do not apply.
+It never talks to SQS about its own message. In a process of its own it has one thread; in the threads pool it is one
+thread of the consumer's process, and then soft time limits and recycling by memory do not apply.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from pyqs_celery.worker.config import WorkerConfig
 from pyqs_celery.worker.policies import may_import
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from pyqs_celery.app.base import Celery
 
 logger = logging.getLogger("celery.worker.request")
@@ -45,7 +47,7 @@ class SoftTimeLimit:
         self.exceeded = True
         raise SoftTimeLimitExceeded(self.seconds)
 
-    def __enter__(self) -> SoftTimeLimit:
+    def __enter__(self) -> Self:
         signal.signal(signal.SIGALRM, self._raise)
         signal.setitimer(signal.ITIMER_REAL, self.seconds)
         return self

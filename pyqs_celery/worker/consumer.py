@@ -1,7 +1,7 @@
 """The consumer: the only process (or thread) of a worker that talks to SQS, and the shell around the core.
 
-Its loop waits for children, the manager and its own threads, tells the core what happened, and does what the core asks. It runs no user
-code but signal receivers, never opens arguments, and never forks.
+Its loop waits for children, the manager and its own threads, tells the core what happened, and does what the core
+asks. It runs no user code but signal receivers, never opens arguments, and never forks.
 """
 
 from __future__ import annotations

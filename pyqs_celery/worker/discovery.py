@@ -21,8 +21,8 @@ logger = logging.getLogger("celery.worker.consumer.consumer")
 class Discovery:
     """Looks once, then every ``queue_refresh_seconds`` while there are patterns or names that led nowhere.
 
-    ``found(queues)`` is called from the thread after each look that succeeded, ``refused(sentence)`` if the first look fails in a
-    way that waiting does not cure (no credentials, no region, a name SQS does not take).
+    ``found(queues)`` is called from the thread after each look that succeeded, ``refused(sentence)`` if the first
+    look fails in a way that waiting does not cure (no credentials, no region, a name SQS does not take).
     """
 
     def __init__(

@@ -45,7 +45,9 @@ class Keeper:
         self._threads.put(job)
 
     def _ask(self, queue: QueueInfo, action: Extend) -> list[Extended]:
-        handles = {str(tag): delivery.receipt_handle for tag, delivery in zip(action.tags, action.deliveries, strict=True)}
+        handles = {
+            str(tag): delivery.receipt_handle for tag, delivery in zip(action.tags, action.deliveries, strict=True)
+        }
         try:
             result = self._client.change_visibility_batch(
                 queue, [(tag, handle, action.seconds) for tag, handle in handles.items()]

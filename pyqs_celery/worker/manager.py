@@ -1,7 +1,8 @@
 """The manager: starts the consumer and the children, replaces those that end, and turns signals into a stop.
 
-It has one thread, so that forking is safe; it knows no task and no queue. Everything it needs of processes is behind ``Fleet``, which
-the pools implement. Signals and exit codes are Celery's: https://docs.celeryq.dev/en/stable/userguide/workers.html#stopping-the-worker
+It has one thread, so that forking is safe; it knows no task and no queue. Everything it needs of processes is behind
+``Fleet``, which the pools implement. Signals and exit codes are Celery's:
+https://docs.celeryq.dev/en/stable/userguide/workers.html#stopping-the-worker
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ strategy_log = logging.getLogger("celery.worker.strategy")
 class ReceivedTask:
     """What is known of a task before its arguments are read: the ``request`` of signals sent by the consumer.
 
-    Attributes: id, name, eta and expires (epoch seconds), group, argsrepr, kwargsrepr, root_id, parent_id, delivery_info, hostname, and ``sqs``
-    with message_id, queue and receive_count.
+    Attributes: id, name, eta and expires (epoch seconds), group, argsrepr, kwargsrepr, root_id, parent_id,
+    delivery_info, hostname, and ``sqs`` with message_id, queue and receive_count.
     """
 
     def __init__(self, note: Note, head: Head, hostname: str) -> None:
@@ -110,9 +110,7 @@ class Notes:
         if signals.task_unknown.receivers:
             request = self._request(note)
             error = NotRegistered(name)
-            signals.task_unknown.send(
-                sender=self._sender, message=note.delivery, exc=error, name=name, id=request.id
-            )
+            signals.task_unknown.send(sender=self._sender, message=note.delivery, exc=error, name=name, id=request.id)
 
     def _undecodable(self, note: Note) -> None:
         consumer_log.critical(

@@ -1,7 +1,7 @@
 """Settings and tasks turned into the policies that the core decides by.
 
-A message is deleted after its task succeeded unless the application says otherwise; whatever it says explicitly wins, and
-``sqs_delivery = "celery"`` turns all defaults to Celery's at once.
+A message is deleted after its task succeeded unless the application says otherwise; whatever it says explicitly wins,
+and ``sqs_delivery = "celery"`` turns all defaults to Celery's at once.
 """
 
 from __future__ import annotations
@@ -102,9 +102,7 @@ def policy_of(task: Any, conf: Any, config: WorkerConfig) -> TaskPolicy:
         acks_late=bool(_first(task.acks_late, conf.task_acks_late, not celery)),
         ack_on_failure=bool(_first(task.acks_on_failure, both, conf.task_acks_on_failure, celery)),
         ack_on_timeout=bool(_first(task.acks_on_timeout, both, conf.task_acks_on_timeout, celery)),
-        reject_on_worker_lost=bool(
-            _first(task.reject_on_worker_lost, conf.task_reject_on_worker_lost, not celery)
-        ),
+        reject_on_worker_lost=bool(_first(task.reject_on_worker_lost, conf.task_reject_on_worker_lost, not celery)),
         hard_time_limit=_first(task.time_limit, config.time_limit),
         soft_time_limit=_first(task.soft_time_limit, config.soft_time_limit),
     )

@@ -41,9 +41,7 @@ class ForkFleet:
     def start_child(self, number: int, channel: socket.socket, foreign: Iterable[socket.socket]) -> int:
         """Fork a child; its process id."""
         signals.worker_before_create_process.send(sender=self)
-        return self._fork(
-            f"ForkPoolWorker-{number}", foreign, lambda: work(self.app, self.config, ChildEnd(channel))
-        )
+        return self._fork(f"ForkPoolWorker-{number}", foreign, lambda: work(self.app, self.config, ChildEnd(channel)))
 
     def _fork(self, name: str, foreign: Iterable[socket.socket], body: Callable[[], None]) -> int:
         sys.stdout.flush()
@@ -59,7 +57,7 @@ class ForkFleet:
 
     def ended(self) -> list[Ending]:
         """Reap what has ended."""
-        endings = []
+        endings: list[Ending] = []
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -1,6 +1,7 @@
 """The threads and solo pools: consumer and children are threads of one process. Nothing is forked.
 
-A thread cannot be killed: what runs past its hard time limit is given up, its message goes back, and a new thread takes the slot.
+A thread cannot be killed: what runs past its hard time limit is given up, its message goes back, and a new thread
+takes the slot.
 """
 
 from __future__ import annotations

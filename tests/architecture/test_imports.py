@@ -34,6 +34,7 @@ FLOORS = {
     "result": 3,
     "execution": 3,
     "decorator": 3,
+    "continuations": 3,
     "events": 3,
     "worker": 4,
     "bin": 5,

@@ -81,9 +81,7 @@ def after_loss(queue: QueuePolicy, delivery: Delivery, policy: TaskPolicy, reaso
     if not policy.reject_on_worker_lost:
         return ACK
     if is_last_delivery(queue, delivery):
-        return after_failure(
-            queue, delivery, task=None, reason=reason, exception="WorkerLostError", final=False
-        )
+        return after_failure(queue, delivery, task=None, reason=reason, exception="WorkerLostError", final=False)
     return Verdict("release", int(min(LOST_MOST_SECONDS, 2 ** min(delivery.receive_count - 1, 10))), reason)
 
 

@@ -4,15 +4,17 @@ The shell calls an ``on_...`` method for each thing that happened, then ``step(n
 and again at ``next_wakeup()``. Rules that are not written where they are applied:
 
 * A message is deleted only after its outcome, unless its task asked for early acks.
-* A FIFO group runs one at a time; the next starts when the deletion of the one before is confirmed, and when one is not deleted,
-  the later ones in hand are given back unrun.
-* The same message received again while it is held never runs beside itself: the newest receipt handle is kept and the copy dropped.
-* At a stop, a queue's unstarted messages go back only after its own open poll has returned, else that poll would take them again.
+* A FIFO group runs one at a time; the next starts when the deletion of the one before is confirmed, and when one is
+  not deleted, the later ones in hand are given back unrun.
+* The same message received again while it is held never runs beside itself: the newest receipt handle is kept and the
+  copy dropped.
+* At a stop, a queue's unstarted messages go back only after its own open poll has returned, else that poll would take
+  them again.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,7 +29,6 @@ from pyqs_celery.worker.core.deferral import Plan, plan
 from pyqs_celery.worker.core.disposition import (
     ACK,
     Verdict,
-    after_failure,
     after_loss,
     after_outcome,
     after_undecodable,
@@ -35,8 +36,10 @@ from pyqs_celery.worker.core.disposition import (
     unknown_delay,
 )
 from pyqs_celery.worker.core.fairness import ReadyQueues
-from pyqs_celery.worker.core.held import Held, Settlement
+from pyqs_celery.worker.core.held import Held
+from pyqs_celery.worker.core.ledger import Ledger
 from pyqs_celery.worker.core.queues import QueueTable
+from pyqs_celery.worker.core.renewals import Renewals
 from pyqs_celery.worker.core.timers import Timers
 from pyqs_celery.worker.core.values import (
     Ack,
@@ -48,7 +51,6 @@ from pyqs_celery.worker.core.values import (
     Extended,
     Hop,
     Kill,
-    Note,
     Poll,
     QueuePolicy,
     Release,
@@ -57,8 +59,6 @@ from pyqs_celery.worker.core.values import (
     TaskPolicy,
 )
 
-NOTED_MOST = 10_000
-"""How many message ids are remembered as already told about."""
 UNREAD = TaskPolicy(known=True)
 
 
@@ -75,18 +75,14 @@ class WorkerCore:
         self.config = config
         self._task_policy = task_policy
         self._decode_head = decode_head
-        self._held: dict[int, Held] = {}
-        self._by_message: dict[tuple[str, str], int] = {}
-        self._groups: dict[tuple[str, str], deque[int]] = {}
         self._queues = QueueTable()
         self._ready = ReadyQueues()
         self._timers = Timers()
+        self._ledger = Ledger(self._queues, self._ready, self._timers)
+        self._renewals = Renewals(self._ledger, self._timers, config.max_lease_seconds)
         self._runtime = credit.RuntimeEstimate()
         self._slots: dict[int, int | None] = {}
         self._idle: deque[int] = deque()
-        self._noted: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._out: list[Action] = []
-        self._next_tag = 0
         self._stop: StopMode | None = None
         self._stop_at = 0.0
         self._killed_all = False
@@ -98,14 +94,13 @@ class WorkerCore:
         """Serve exactly these queues from now on; deliveries of a dropped queue are still finished."""
         self._queues.replace(policies)
 
-    def on_polled(
-        self, queue: str, deliveries: Sequence[Delivery], now: float, error: bool = False
-    ) -> None:
+    def on_polled(self, queue: str, deliveries: Sequence[Delivery], now: float, error: bool = False) -> None:
         """The one answer to each Poll: what it brought, nothing, or ``error``."""
         self._queues.poll_ended(queue)
         policy = self._queues.policy(queue)
         for delivery in deliveries:
-            self._take(delivery, policy, now)
+            self._ledger.take(delivery, policy)
+        self._admit_promoted(now)
         if self._stop is not None:
             self._give_back_unstarted(queue)
 
@@ -122,7 +117,7 @@ class WorkerCore:
     def on_slot_lost(self, slot: int, reason: str, now: float) -> None:
         """A child died or was killed; whatever it ran is settled by that."""
         tag = self._forget_slot(slot)
-        held = self._held.get(tag) if tag is not None else None
+        held = self._ledger.get(tag)
         if held is None:
             return
         policy = held.policy or UNREAD
@@ -135,19 +130,19 @@ class WorkerCore:
                 exception="TimeLimitExceeded",
                 timed_out=True,
             )
-            self._note("failed", held, outcome.reason, outcome)
-            self._finish(held, self._verdict(held, outcome))
+            self._ledger.note("failed", held, outcome.reason, outcome)
+            self._ledger.finish(held, self._verdict(held, outcome))
             return
-        self._note("lost", held, reason)
+        self._ledger.note("lost", held, reason)
         if held.killed_for == "shutdown":
-            self._finish(held, Verdict("release", 0))
+            self._ledger.finish(held, Verdict("release", 0))
         else:
-            self._finish(held, after_loss(held.queue, held.delivery, policy, reason))
+            self._ledger.finish(held, after_loss(held.queue, held.delivery, policy, reason))
 
     def on_outcome(self, slot: int, outcome: Outcome, now: float) -> None:
         """A child reports how the delivery in its slot ended, and is idle again."""
         tag = self._slots.get(slot)
-        held = self._held.get(tag) if tag is not None else None
+        held = self._ledger.get(tag)
         if held is not None and held.killed_for is not None:
             self._forget_slot(slot)  # it was just in time, but its process is about to be killed
         elif tag is not None:
@@ -163,17 +158,19 @@ class WorkerCore:
             self._wait(held, self._plan(held, outcome.eta, now), outcome.eta, now)
             return
         if outcome.kind in ("unknown", "unsupported", "undecodable"):
-            self._note_once(outcome.kind if outcome.kind != "unsupported" else "unknown", held, outcome.reason, outcome)
+            self._ledger.note_once(
+                outcome.kind if outcome.kind != "unsupported" else "unknown", held, outcome.reason, outcome
+            )
         elif outcome.kind in ("failed", "rejected", "expired"):
-            self._note("expired" if outcome.kind == "expired" else "failed", held, outcome.reason, outcome)
+            self._ledger.note("expired" if outcome.kind == "expired" else "failed", held, outcome.reason, outcome)
         if held.lease_lost:
-            self._note("repeated", held, "its lease was lost while it ran, so it may run again", outcome)
-        self._finish(held, self._verdict(held, outcome))
+            self._ledger.note("repeated", held, "its lease was lost while it ran, so it may run again", outcome)
+        self._ledger.finish(held, self._verdict(held, outcome))
 
     def on_settled(self, results: Iterable[Settled], now: float) -> None:
         """How the deletions, releases and moves ended."""
         for result in results:
-            held = self._held.get(result.tag)
+            held = self._ledger.get(result.tag)
             if held is None or held.settlement is None:
                 continue
             if result.forbidden:
@@ -184,32 +181,21 @@ class WorkerCore:
             if held.state == "running":
                 held.settlement = None
                 if not result.ok:
-                    self._note("repeated", held, result.detail)
+                    self._ledger.note("repeated", held, result.detail)
                 continue
             settled = held.settlement
             if result.ok and isinstance(settled, Ack) and settled.delivery is not held.delivery:
-                self._emit_settlement(held, Ack(held.tag, held.delivery))  # it came again meanwhile: newest handle
+                self._ledger.settle(held, Ack(held.tag, held.delivery))  # it came again meanwhile: newest handle
                 continue
             if not result.ok and not isinstance(settled, Release):
-                self._note("repeated", held, result.detail)
+                self._ledger.note("repeated", held, result.detail)
             elif isinstance(settled, DeadLetter) and result.ok:
-                self._note("dead_lettered", held, settled.target)
-            self._drop(held, passed=result.ok and not isinstance(settled, Release))
+                self._ledger.note("dead_lettered", held, settled.target)
+            self._ledger.drop(held, passed=result.ok and not isinstance(settled, Release))
 
     def on_extended(self, results: Iterable[Extended], now: float) -> None:
         """How the renewals of leases ended."""
-        for result in results:
-            held = self._held.get(result.tag)
-            if held is None:
-                continue
-            held.extending = False
-            if result.ok:
-                held.lease_until = now + held.queue.lease_seconds
-                self._timers.add(leases.renew_at(held), held.tag, "lease")
-            elif result.lost:
-                self._lose_lease(held, result.detail)
-            else:
-                self._timers.add(leases.retry_at(held, now), held.tag, "lease")
+        self._renewals.on_extended(results, now)
 
     def on_stop(self, mode: StopMode, now: float) -> None:
         """Begin to stop, or stop harder: warm, then soft, then cold."""
@@ -219,7 +205,7 @@ class WorkerCore:
         self._stop = mode
         limit = {"warm": self.config.shutdown_timeout, "soft": self.config.soft_shutdown_timeout, "cold": 0.0}[mode]
         self._stop_at = now + limit
-        for queue in {held.queue.name for held in self._held.values()}:
+        for queue in {held.queue.name for held in self._ledger}:
             self._give_back_unstarted(queue)
 
     # -- what to do --------------------------------------------------------------------------------
@@ -227,12 +213,13 @@ class WorkerCore:
     def step(self, now: float) -> list[Action]:
         """Everything that is to be done now; each action is handed out once."""
         self._run_timers(now)
+        self._admit_promoted(now)
         if self._stop is None:
             self._dispatch_ready(now)
             self._poll(now)
         else:
             self._press_on_with_stop(now)
-        out, self._out = self._out, []
+        out, self._ledger.out = self._ledger.out, []
         return out
 
     def next_wakeup(self, now: float) -> float | None:
@@ -259,8 +246,8 @@ class WorkerCore:
     def snapshot(self) -> dict[str, Any]:
         """Counts by state and by queue, and what each slot runs; for inspect and dumps."""
         states: dict[str, int] = {}
-        for held in self._held.values():
-            states[held.state] = states.get(held.state, 0) + 1
+        for each in self._ledger:
+            states[each.state] = states.get(each.state, 0) + 1
         running = {
             slot: {
                 "task": held.head.task if held.head else None,
@@ -270,7 +257,7 @@ class WorkerCore:
                 "started_at": held.started_at,
             }
             for slot, tag in self._slots.items()
-            if tag is not None and (held := self._held.get(tag)) is not None
+            if tag is not None and (held := self._ledger.get(tag)) is not None
         }
         return {
             "states": states,
@@ -283,41 +270,11 @@ class WorkerCore:
 
     # -- taking ------------------------------------------------------------------------------------
 
-    def _take(self, delivery: Delivery, policy: QueuePolicy, now: float) -> None:
-        known = self._by_message.get((delivery.queue, delivery.message_id))
-        if known is not None and self._renew_copy(self._held[known], delivery, now):
-            return
-        self._next_tag += 1
-        held = Held(
-            self._next_tag,
-            delivery,
-            policy,
-            lease_until=delivery.received_at + policy.lease_seconds,
-            held_since=delivery.received_at,
-        )
-        self._held[held.tag] = held
-        self._by_message[delivery.queue, delivery.message_id] = held.tag
-        self._queues.count_in_hand(delivery.queue, +1)
-        self._timers.add(leases.renew_at(held), held.tag, "lease")
-        group = held.group
-        if group is None:
-            self._admit(held, now)
-            return
-        waiting = self._groups.setdefault(group, deque())
-        waiting.append(held.tag)
-        if len(waiting) == 1:
-            self._admit(held, now)
-
-    def _renew_copy(self, held: Held, delivery: Delivery, now: float) -> bool:
-        """Take the newest receipt of a message already in hand; False if the old record is of no use."""
-        if isinstance(held.settlement, Release):
-            return False
-        held.delivery = delivery
-        held.lease_until = delivery.received_at + held.queue.lease_seconds
-        held.held_since = delivery.received_at
-        held.lease_lost = False
-        self._timers.add(leases.renew_at(held), held.tag, "lease")
-        return True
+    def _admit_promoted(self, now: float) -> None:
+        while self._ledger.promoted:
+            held = self._ledger.promoted.popleft()
+            if held.state == "received":
+                self._admit(held, now)
 
     def _admit(self, held: Held, now: float) -> None:
         if self._stop is not None:
@@ -325,20 +282,20 @@ class WorkerCore:
         try:
             head = self._decode_head(held.delivery.body)
         except WireError as exc:
-            self._note_once("undecodable", held, str(exc))
-            self._finish(held, after_undecodable(held.queue, held.delivery, str(exc)))
+            self._ledger.note_once("undecodable", held, str(exc))
+            self._ledger.finish(held, after_undecodable(held.queue, held.delivery, str(exc)))
             return
         held.head = head
         held.policy = self._task_policy(head)
         admission = admit(head, held.policy, held.queue, held.delivery, now, self.config.hold_horizon_seconds)
         if admission.kind == "unknown":
-            self._note_once("unknown", held, head.task or "")
-            self._finish(held, Verdict("release", unknown_delay(held.delivery)))
+            self._ledger.note_once("unknown", held, head.task or "")
+            self._ledger.finish(held, Verdict("release", unknown_delay(held.delivery)))
         elif admission.kind == "expire":
-            self._note("expired", held)
-            self._finish(held, ACK)
+            self._ledger.note("expired", held)
+            self._ledger.finish(held, ACK)
         else:
-            self._note("received", held)
+            self._ledger.note("received", held)
             if admission.plan is not None and head.eta is not None:
                 self._wait(held, admission.plan, head.eta, now)
             else:
@@ -358,11 +315,11 @@ class WorkerCore:
         if waiting is None:
             self._make_ready(held)
         elif waiting.kind == "hop":
-            self._note("deferred", held, f"hop {waiting.delay_seconds}")
-            self._emit_settlement(held, Hop(held.tag, held.delivery, waiting.delay_seconds))
+            self._ledger.note("deferred", held, f"hop {waiting.delay_seconds}")
+            self._ledger.settle(held, Hop(held.tag, held.delivery, waiting.delay_seconds))
         elif waiting.kind == "park":
-            self._note("deferred", held, f"park {waiting.delay_seconds}")
-            self._finish(held, Verdict("release", waiting.delay_seconds))
+            self._ledger.note("deferred", held, f"park {waiting.delay_seconds}")
+            self._ledger.finish(held, Verdict("release", waiting.delay_seconds))
         else:
             held.state = "deferred"
             held.due_at = eta
@@ -379,11 +336,11 @@ class WorkerCore:
             tag = self._ready.pick(self._queues.weights, self._queues.full)
             if tag is None:
                 return
-            held = self._held.get(tag)
+            held = self._ledger.get(tag)
             if held is None or held.state != "ready":
                 continue
             if not leases.is_safe(held, now):
-                self._lose_lease(held, "it ran out before a slot was free")
+                self._ledger.lose_lease(held, "it ran out before a slot was free")
                 continue
             self._dispatch(held, now)
 
@@ -398,13 +355,14 @@ class WorkerCore:
             held.acked_early = True
             held.waits_for_ack = self.config.ack_before_run_waits
             held.settlement = Ack(held.tag, held.delivery)
-            self._out.append(held.settlement)
+            self._ledger.out.append(held.settlement)
         if not held.waits_for_ack:
             self._start(held, now)
 
     def _start(self, held: Held, now: float) -> None:
         policy = held.policy or UNREAD
-        assert held.slot is not None and held.head is not None
+        assert held.slot is not None
+        assert held.head is not None
         hard, soft = held.head.timelimit
         hard = hard if hard is not None else policy.hard_time_limit
         soft = soft if soft is not None else policy.soft_time_limit
@@ -413,7 +371,7 @@ class WorkerCore:
             held.kill_at = now + hard
             self._timers.add(held.kill_at, held.tag, "kill")
         last = is_last_delivery(held.queue, held.delivery)
-        self._out.append(Dispatch(held.slot, held.tag, held.delivery, held.head, last, hard, soft))
+        self._ledger.out.append(Dispatch(held.slot, held.tag, held.delivery, held.head, last, hard, soft))
 
     def _early_ack_done(self, held: Held, result: Settled, now: float) -> None:
         held.waits_for_ack = False
@@ -426,8 +384,8 @@ class WorkerCore:
             self._slots[held.slot] = None
             self._idle.append(held.slot)
             held.slot = None
-        self._note("repeated", held, f"not run, since its message could not be deleted first: {result.detail}")
-        self._finish(held, Verdict("release", 0))
+        self._ledger.note("repeated", held, f"not run, since its message could not be deleted first: {result.detail}")
+        self._ledger.finish(held, Verdict("release", 0))
 
     def _limit_of(self, held: Held) -> float:
         return (held.kill_at or held.started_at) - held.started_at
@@ -444,134 +402,20 @@ class WorkerCore:
         policy = held.policy or UNREAD
         return after_outcome(held.queue, held.delivery, policy, outcome, self.config.reject_delay_seconds)
 
-    def _finish(self, held: Held, verdict: Verdict) -> None:
-        """Settle by ``verdict``; a delivery acked before its run is over already."""
-        if held.acked_early:
-            self._drop(held, passed=True)
-        elif verdict.kind == "ack":
-            self._emit_settlement(held, Ack(held.tag, held.delivery))
-        elif held.lease_lost:
-            self._drop(held, passed=False)
-        elif verdict.kind == "dead_letter" and held.queue.dead_letter_queue is not None:
-            self._emit_settlement(
-                held,
-                DeadLetter(
-                    held.tag,
-                    held.delivery,
-                    held.queue.dead_letter_queue,
-                    verdict.reason,
-                    verdict.exception,
-                    verdict.delay_seconds,
-                ),
-            )
-        else:
-            self._emit_settlement(held, Release(held.tag, held.delivery, verdict.delay_seconds))
-            self._give_back_group(held)
-
-    def _emit_settlement(self, held: Held, settlement: Settlement) -> None:
-        if held.state == "running":
-            self._queues.count_running(held.queue.name, -1)
-        if held.state == "ready":
-            self._ready.remove(held.queue.name, held.tag)
-        if held.state != "settling":
-            self._queues.count_in_hand(held.queue.name, -1)
-        held.state = "settling"
-        held.settlement = settlement
-        self._out.append(settlement)
-
-    def _drop(self, held: Held, *, passed: bool) -> None:
-        """Forget a delivery; ``passed`` lets the next of its FIFO group run."""
-        if held.state == "running":
-            self._queues.count_running(held.queue.name, -1)
-        if held.state == "ready":
-            self._ready.remove(held.queue.name, held.tag)
-        if held.state != "settling":
-            self._queues.count_in_hand(held.queue.name, -1)
-        held.state = "gone"
-        self._held.pop(held.tag, None)
-        key = (held.delivery.queue, held.delivery.message_id)
-        if self._by_message.get(key) == held.tag:
-            del self._by_message[key]
-        if held.group is not None:
-            self._leave_group(held, held.group, passed)
-
-    def _leave_group(self, held: Held, group: tuple[str, str], passed: bool) -> None:
-        waiting = self._groups.get(group)
-        if waiting is None or held.tag not in waiting:
-            return
-        was_first = waiting[0] == held.tag
-        waiting.remove(held.tag)
-        if not waiting:
-            del self._groups[group]
-        elif was_first:
-            follower = self._held[waiting[0]]
-            if not passed:
-                self._give_back_group(follower, also_first=True)
-            elif follower.state == "received":
-                self._admit(follower, follower.held_since)
-
-    def _give_back_group(self, first: Held, *, also_first: bool = False) -> None:
-        """Release, unrun, what is held of a FIFO group behind a message that was not deleted."""
-        if first.group is None:
-            return
-        for tag in list(self._groups.get(first.group, ())):
-            held = self._held[tag]
-            if (held is not first or also_first) and held.unstarted:
-                self._emit_settlement(held, Release(held.tag, held.delivery, 0))
-
-    # -- leases ------------------------------------------------------------------------------------
+    # -- time --------------------------------------------------------------------------------------
 
     def _run_timers(self, now: float) -> None:
-        renewals: list[Held] = []
         for tag, kind in self._timers.pop_due(now):
-            held = self._held.get(tag)
+            held = self._ledger.get(tag)
             if held is None:
                 continue
             if kind == "lease":
-                self._look_at_lease(held, now, renewals)
+                self._renewals.look_at(held, now)
             elif kind == "due" and held.state == "deferred" and held.due_at <= now:
                 self._make_ready(held)
             elif kind == "kill" and held.state == "running" and held.kill_at is not None and held.kill_at <= now:
                 self._kill(held, "hard time limit")
-        if renewals:
-            self._take_along(renewals, now)
-            self._out.extend(leases.extensions(renewals))
-
-    def _look_at_lease(self, held: Held, now: float, renewals: list[Held]) -> None:
-        if not held.keeps_lease:
-            return
-        if leases.is_over(held, now):
-            self._lose_lease(held, "it ran out and could not be renewed")
-        elif held.extending:
-            return
-        elif now - held.held_since + held.queue.lease_seconds > self.config.max_lease_seconds:
-            self._note("lease_limit", held, f"{self.config.max_lease_seconds:.0f}")
-            held.extending = True  # nothing more is asked for; the end of the lease is still watched
-            self._timers.add(held.lease_until, held.tag, "lease")
-        elif leases.renew_at(held) <= now:
-            held.extending = True
-            renewals.append(held)
-            self._timers.add(held.lease_until, held.tag, "lease")
-
-    def _take_along(self, renewals: list[Held], now: float) -> None:
-        if len(renewals) % leases.BATCH == 0:
-            return
-        queues = {held.queue.name for held in renewals}
-        for held in self._held.values():
-            if held.extending or held.queue.name not in queues or not held.keeps_lease:
-                continue
-            if leases.due_soon(held, now):
-                held.extending = True
-                renewals.append(held)
-                self._timers.add(held.lease_until, held.tag, "lease")
-
-    def _lose_lease(self, held: Held, detail: str) -> None:
-        if held.lease_lost:
-            return
-        held.lease_lost = True
-        self._note("lease_lost", held, detail)
-        if held.unstarted:
-            self._drop(held, passed=False)
+        self._renewals.flush(now)
 
     # -- polling and stopping ----------------------------------------------------------------------
 
@@ -594,42 +438,25 @@ class WorkerCore:
             )
             if self.config.simple:
                 count = min(count, 1) if len(self._idle) > in_hand - self._queues.total_running else 0
-            if count > 0 and len(self._held) < self.config.max_held:
+            if count > 0 and len(self._ledger) < self.config.max_held:
                 self._queues.poll_began(name)
-                self._out.append(Poll(name, count))
+                self._ledger.out.append(Poll(name, count))
 
     def _give_back_unstarted(self, queue: str) -> None:
-        if self._queues.is_polled(queue):
-            return
-        for held in list(self._held.values()):
-            if held.queue.name == queue and held.unstarted:
-                self._emit_settlement(held, Release(held.tag, held.delivery, 0))
+        if not self._queues.is_polled(queue):
+            self._ledger.give_back(queue)
 
     def _kill(self, held: Held, reason: Any) -> None:
         if held.killed_for is None and held.slot is not None:
             held.killed_for = reason
-            self._out.append(Kill(held.slot, reason))
+            self._ledger.out.append(Kill(held.slot, reason))
 
     def _press_on_with_stop(self, now: float) -> None:
         if now >= self._stop_at and not self._killed_all:
             self._killed_all = True
-            for held in list(self._held.values()):
+            for held in self._ledger:
                 if held.state == "running":
                     self._kill(held, "shutdown")
-        if not self._held and not self._queues.any_polled and not self._done:
+        if not self._ledger and not self._queues.any_polled and not self._done:
             self._done = True
-            self._out.append(Done())
-
-    # -- telling -----------------------------------------------------------------------------------
-
-    def _note(self, event: str, held: Held, detail: str = "", outcome: Outcome | None = None) -> None:
-        self._out.append(Note(event, held.delivery, held.head, detail, outcome))
-
-    def _note_once(self, event: str, held: Held, detail: str, outcome: Outcome | None = None) -> None:
-        key = (event, held.delivery.message_id)
-        if key in self._noted:
-            return
-        self._noted[key] = None
-        if len(self._noted) > NOTED_MOST:
-            self._noted.popitem(last=False)
-        self._note(event, held, detail, outcome)
+            self._ledger.out.append(Done())

@@ -1,7 +1,8 @@
 """When a lease must be renewed, for how long, and when it is too late.
 
-A lease is renewed when a third of it has passed. Ten deliveries of a queue share one request, so deliveries that come due soon are
-taken along. Twelve hours after its first receipt SQS ends a lease for good (AWS: ChangeMessageVisibility).
+A lease is renewed when a third of it has passed. Ten deliveries of a queue share one request, so deliveries that come
+due soon are taken along. Twelve hours after its first receipt SQS ends a lease for good (AWS:
+ChangeMessageVisibility).
 """
 
 from __future__ import annotations

@@ -1,0 +1,181 @@
+"""Every delivery in hand, and the few ways in which one is settled and forgotten."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+
+from pyqs_celery.broker.delivery import Delivery
+from pyqs_celery.outcome import Outcome
+from pyqs_celery.worker.core import leases
+from pyqs_celery.worker.core.disposition import Verdict
+from pyqs_celery.worker.core.fairness import ReadyQueues
+from pyqs_celery.worker.core.held import Held, Settlement
+from pyqs_celery.worker.core.queues import QueueTable
+from pyqs_celery.worker.core.timers import Timers
+from pyqs_celery.worker.core.values import Ack, Action, DeadLetter, Note, QueuePolicy, Release
+
+NOTED_MOST = 10_000
+"""How many message ids are remembered as already told about."""
+
+
+class Ledger:
+    """The records by tag, by message and by FIFO group, and the counts that follow from them.
+
+    What is to be done and told gathers in ``out``. ``promoted`` are deliveries that have become the first of their
+    group and wait to be admitted.
+    """
+
+    def __init__(self, queues: QueueTable, ready: ReadyQueues, timers: Timers) -> None:
+        self.out: list[Action] = []
+        self.promoted: deque[Held] = deque()
+        self._queues = queues
+        self._ready = ready
+        self._timers = timers
+        self._held: dict[int, Held] = {}
+        self._by_message: dict[tuple[str, str], int] = {}
+        self._groups: dict[tuple[str, str], deque[int]] = {}
+        self._noted: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._next_tag = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(list(self._held.values()))
+
+    def get(self, tag: int | None) -> Held | None:
+        """The record of a tag, None if it is gone."""
+        return self._held.get(tag) if tag is not None else None
+
+    # -- in ----------------------------------------------------------------------------------------
+
+    def take(self, delivery: Delivery, policy: QueuePolicy) -> None:
+        """Open a record; the first of a group, or one of no group, is promoted at once."""
+        known = self._by_message.get((delivery.queue, delivery.message_id))
+        if known is not None and self._renew_copy(self._held[known], delivery):
+            return
+        self._next_tag += 1
+        until = delivery.received_at + policy.lease_seconds
+        held = Held(self._next_tag, delivery, policy, lease_until=until, held_since=delivery.received_at)
+        self._held[held.tag] = held
+        self._by_message[delivery.queue, delivery.message_id] = held.tag
+        self._queues.count_in_hand(delivery.queue, +1)
+        self._timers.add(leases.renew_at(held), held.tag, "lease")
+        if held.group is None:
+            self.promoted.append(held)
+            return
+        waiting = self._groups.setdefault(held.group, deque())
+        waiting.append(held.tag)
+        if len(waiting) == 1:
+            self.promoted.append(held)
+
+    def _renew_copy(self, held: Held, delivery: Delivery) -> bool:
+        """Take the newest receipt of a message already in hand; False if the old record is of no use."""
+        if isinstance(held.settlement, Release):
+            return False
+        held.delivery = delivery
+        held.lease_until = delivery.received_at + held.queue.lease_seconds
+        held.held_since = delivery.received_at
+        held.lease_lost = False
+        self._timers.add(leases.renew_at(held), held.tag, "lease")
+        return True
+
+    # -- out ---------------------------------------------------------------------------------------
+
+    def finish(self, held: Held, verdict: Verdict) -> None:
+        """Settle by ``verdict``; a delivery acked before its run is over already."""
+        if held.acked_early:
+            self.drop(held, passed=True)
+        elif verdict.kind == "ack":
+            self.settle(held, Ack(held.tag, held.delivery))
+        elif held.lease_lost:
+            self.drop(held, passed=False)
+        elif verdict.kind == "dead_letter" and held.queue.dead_letter_queue is not None:
+            target, delay = held.queue.dead_letter_queue, verdict.delay_seconds
+            move = DeadLetter(held.tag, held.delivery, target, verdict.reason, verdict.exception, delay)
+            self.settle(held, move)
+        else:
+            self.settle(held, Release(held.tag, held.delivery, verdict.delay_seconds))
+            self._give_back_group(held)
+
+    def settle(self, held: Held, settlement: Settlement) -> None:
+        """Ask for a settlement; its end comes by ``on_settled``."""
+        self._uncount(held)
+        held.state = "settling"
+        held.settlement = settlement
+        self.out.append(settlement)
+
+    def drop(self, held: Held, *, passed: bool) -> None:
+        """Forget a delivery; ``passed`` lets the next of its FIFO group run."""
+        self._uncount(held)
+        held.state = "gone"
+        self._held.pop(held.tag, None)
+        key = (held.delivery.queue, held.delivery.message_id)
+        if self._by_message.get(key) == held.tag:
+            del self._by_message[key]
+        if held.group is not None:
+            self._leave_group(held, held.group, passed)
+
+    def give_back(self, queue: str) -> None:
+        """Release what is unstarted of a queue."""
+        for held in self:
+            if held.queue.name == queue and held.unstarted:
+                self.settle(held, Release(held.tag, held.delivery, 0))
+
+    def lose_lease(self, held: Held, detail: str) -> None:
+        """Another worker may have the message by now; unless it runs already, it is not ours any more."""
+        if held.lease_lost:
+            return
+        held.lease_lost = True
+        self.note("lease_lost", held, detail)
+        if held.unstarted:
+            self.drop(held, passed=False)
+
+    def _uncount(self, held: Held) -> None:
+        if held.state == "running":
+            self._queues.count_running(held.queue.name, -1)
+        if held.state == "ready":
+            self._ready.remove(held.queue.name, held.tag)
+        if held.state != "settling":
+            self._queues.count_in_hand(held.queue.name, -1)
+
+    def _leave_group(self, held: Held, group: tuple[str, str], passed: bool) -> None:
+        waiting = self._groups.get(group)
+        if waiting is None or held.tag not in waiting:
+            return
+        was_first = waiting[0] == held.tag
+        waiting.remove(held.tag)
+        if not waiting:
+            del self._groups[group]
+        elif was_first:
+            follower = self._held[waiting[0]]
+            if not passed:
+                self._give_back_group(follower, also_first=True)
+            elif follower.state == "received":
+                self.promoted.append(follower)
+
+    def _give_back_group(self, first: Held, *, also_first: bool = False) -> None:
+        """Release, unrun, what is held of a FIFO group behind a message that was not deleted."""
+        if first.group is None:
+            return
+        for tag in list(self._groups.get(first.group, ())):
+            held = self._held[tag]
+            if (held is not first or also_first) and held.unstarted:
+                self.settle(held, Release(held.tag, held.delivery, 0))
+
+    # -- telling -----------------------------------------------------------------------------------
+
+    def note(self, event: str, held: Held, detail: str = "", outcome: Outcome | None = None) -> None:
+        """Tell people something about a delivery."""
+        self.out.append(Note(event, held.delivery, held.head, detail, outcome))
+
+    def note_once(self, event: str, held: Held, detail: str, outcome: Outcome | None = None) -> None:
+        """The same, but once for each message."""
+        key = (event, held.delivery.message_id)
+        if key in self._noted:
+            return
+        self._noted[key] = None
+        if len(self._noted) > NOTED_MOST:
+            self._noted.popitem(last=False)
+        self.note(event, held, detail, outcome)

@@ -1,0 +1,69 @@
+"""Which leases are renewed when, so that one request carries ten of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyqs_celery.worker.core import leases
+from pyqs_celery.worker.core.held import Held
+from pyqs_celery.worker.core.ledger import Ledger
+from pyqs_celery.worker.core.timers import Timers
+from pyqs_celery.worker.core.values import Extended
+
+
+class Renewals:
+    """Watches the leases of everything in the ledger, up to SQS's limit of ``max_lease_seconds`` for one receipt."""
+
+    def __init__(self, ledger: Ledger, timers: Timers, max_lease_seconds: float) -> None:
+        self._ledger = ledger
+        self._timers = timers
+        self._max = max_lease_seconds
+        self._due: list[Held] = []
+
+    def look_at(self, held: Held, now: float) -> None:
+        """Its timer has come: renew, or see that it is too late."""
+        if not held.keeps_lease:
+            return
+        if leases.is_over(held, now):
+            self._ledger.lose_lease(held, "it ran out and could not be renewed")
+        elif held.extending:
+            return
+        elif now - held.held_since + held.queue.lease_seconds > self._max:
+            self._ledger.note("lease_limit", held, f"{self._max:.0f}")
+            self._ask(held)  # nothing more is asked for; the end of the lease is still watched
+        elif leases.renew_at(held) <= now:
+            self._ask(held)
+            self._due.append(held)
+
+    def _ask(self, held: Held) -> None:
+        held.extending = True
+        self._timers.add(held.lease_until, held.tag, "lease")
+
+    def flush(self, now: float) -> None:
+        """Ask for what is due, and for what soon will be if there is room in the last request."""
+        due, self._due = [held for held in self._due if held.keeps_lease], []
+        if not due:
+            return
+        if len(due) % leases.BATCH:
+            queues = {held.queue.name for held in due}
+            for held in self._ledger:
+                wanted = held.queue.name in queues and held.keeps_lease and not held.extending
+                if wanted and leases.due_soon(held, now):
+                    self._ask(held)
+                    due.append(held)
+        self._ledger.out.extend(leases.extensions(due))
+
+    def on_extended(self, results: Iterable[Extended], now: float) -> None:
+        """How the renewals ended."""
+        for result in results:
+            held = self._ledger.get(result.tag)
+            if held is None:
+                continue
+            held.extending = False
+            if result.ok:
+                held.lease_until = now + held.queue.lease_seconds
+                self._timers.add(leases.renew_at(held), held.tag, "lease")
+            elif result.lost:
+                self._ledger.lose_lease(held, result.detail)
+            else:
+                self._timers.add(leases.retry_at(held, now), held.tag, "lease")
