@@ -18,7 +18,7 @@ class AsyncResult:
 
     def __init__(
         self,
-        id: str,  # noqa: A002 - Celery's name  # noqa: A002 - Celery's name
+        id: str,  # noqa: A002 - Celery's name
         backend: Any = None,
         task_name: str | None = None,
         app: Any = None,
@@ -84,7 +84,12 @@ class EagerResult(AsyncResult):
     """The result of a task that was run here."""
 
     def __init__(
-        self, id: str, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None
+        self,
+        id: str,  # noqa: A002 - Celery's name
+        ret_value: Any,
+        state: str,
+        traceback: str | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__(id, task_name=name)
         self._result = ret_value

@@ -123,6 +123,7 @@ SETTINGS: dict[str, Setting] = _rows(
     ("worker_lease_seconds", 60, "whole", "How long a receipt hides a message before it is renewed."),
     ("worker_max_deliveries", 5, "whole", "Failed deliveries after which we move a message ourselves."),
     ("worker_shutdown_timeout", 25.0, "number", "Seconds running tasks get at a warm stop."),
+    ("worker_queue_refresh_seconds", 30.0, "number", "How often a worker looks for queues that match its patterns."),
     ("worker_ack_before_run", "nowait", "text", "nowait or wait: early acks wait for the deletion."),
     ("worker_queue_concurrency", {}, "dict", "How many slots a queue may use at most."),
     ("pickle_allowed_classes", None, "any", "Globs of the classes that a pickle may name."),

@@ -134,6 +134,7 @@ def build(
         ack_before_run_waits=conf.worker_ack_before_run == "wait",
         create_queues=bool(given["create_queues"] or conf.task_create_missing_queues),
         queue_concurrency=dict(conf.worker_queue_concurrency or {}),
+        queue_refresh_seconds=conf.worker_queue_refresh_seconds,
         import_patterns=import_patterns(app_spec, modules, queues),
         purge=bool(given["purge"]),
         quiet=bool(given.get("quiet")),

@@ -43,7 +43,8 @@ class TaskMessage:
     """One task call, decoded.
 
     ``eta`` and ``expires`` are the texts on the wire; ``eta_at`` and ``expires_at`` the instants as epoch seconds.
-    ``chain`` is as on the wire: the last task first. ``timelimit`` is [hard, soft]. ``headers`` holds custom headers only. ``delivery_info`` and ``properties`` are the envelope's.
+    ``chain`` is as on the wire: the last task first. ``timelimit`` is [hard, soft]. ``headers`` holds custom headers
+    only. ``delivery_info`` and ``properties`` are the envelope's.
     """
 
     protocol: Protocol

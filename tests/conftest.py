@@ -1,0 +1,42 @@
+"""Fixtures for everybody: an embedded SQS in its own process, and workers that never outlive their test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.embedded import EmbeddedSqs
+from tests.support.worker import Worker
+
+
+@pytest.fixture(scope="session")
+def sqs_server() -> Iterator[EmbeddedSqs]:
+    server = EmbeddedSqs()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def sqs(sqs_server: EmbeddedSqs) -> Iterator[EmbeddedSqs]:
+    """The server, empty."""
+    sqs_server.wipe()
+    yield sqs_server
+    sqs_server.wipe()
+
+
+@pytest.fixture
+def start_worker(sqs: EmbeddedSqs, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """``start_worker("-Q", "emails", "-c", "2", VARIABLE="x")``; all share one diary."""
+    workers: list[Worker] = []
+
+    def start(*arguments: str, **options: Any) -> Worker:
+        worker = Worker(sqs, tmp_path / "work", *arguments, **options)
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.kill_all()

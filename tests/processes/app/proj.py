@@ -1,0 +1,102 @@
+"""The application that process tests run: its tasks write into a diary what happens to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+from pyqs_celery import Celery, signals
+from pyqs_celery.exceptions import Reject, SoftTimeLimitExceeded
+
+app = Celery("proj", broker="sqs://", worker_redirect_stdouts=False)
+# short polls, so that a worker's stop does not wait long for an open one
+app.conf.broker_transport_options = {"wait_time_seconds": 1}
+if os.environ.get("PROJ_CONF"):
+    app.conf.update(json.loads(os.environ["PROJ_CONF"]))
+
+
+def write(event, key, **facts):
+    line = json.dumps({"event": event, "key": key, "pid": os.getpid(), "at": time.time(), **facts}) + "\n"
+    descriptor = os.open(os.environ["DIARY"], os.O_WRONLY | os.O_APPEND)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+
+
+@app.task
+def note(key):
+    write("run", key)
+
+
+@app.task
+def pause(key, seconds):
+    write("start", key)
+    time.sleep(seconds)
+    write("end", key)
+
+
+@app.task
+def pass_gate(key, gate):
+    """Wait until somebody opens the named pipe ``gate`` for writing."""
+    write("start", key)
+    with open(gate) as pipe:
+        pipe.read()
+    write("end", key)
+
+
+@app.task
+def fail(key):
+    write("run", key)
+    raise ValueError(f"no luck with {key}")
+
+
+@app.task(bind=True, max_retries=2, default_retry_delay=0)
+def fail_and_retry(self, key):
+    write("run", key, retries=self.request.retries)
+    self.retry(exc=ValueError("again"))
+
+
+@app.task
+def kill_own_process(key):
+    write("run", key)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def reject(key, requeue):
+    write("run", key)
+    raise Reject("not now", requeue=requeue)
+
+
+@app.task(soft_time_limit=0.2)
+def slow_but_told(key):
+    write("start", key)
+    try:
+        time.sleep(30)
+    except SoftTimeLimitExceeded:
+        write("told", key)
+
+
+@app.task(bind=True)
+def report_request(self, key):
+    request = self.request
+    write("run", key, queue=request.sqs["queue"], receive_count=request.sqs["receive_count"], group=request.sqs["group_id"])
+
+
+@app.task
+def spend_memory(key, mebibytes):
+    ballast = bytearray(mebibytes * 1024 * 1024)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    write("run", key)
+
+
+def heard(name):
+    def receiver(**kwargs):
+        write("signal", name)
+
+    return receiver
+
+
+for signal_name in ("worker_init", "worker_ready", "worker_process_init", "worker_shutting_down", "worker_shutdown"):
+    getattr(signals, signal_name).connect(heard(signal_name), weak=False)

@@ -1,0 +1,160 @@
+"""The main job: what waits on queues is run once and deleted, at a price that is counted."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+
+import pytest
+
+pytestmark = pytest.mark.processes
+
+
+def test_a_thousand_waiting_messages_run_once_for_a_quarter_request_each(sqs, start_worker, send):
+    # given a thousand messages on a queue
+    sqs.create("emails")
+    with send.app.publisher().batch():
+        for number in range(1000):
+            send("note", "emails", number)
+    sqs.ask("reset")
+
+    # when a worker with four children drains it
+    worker = start_worker("-Q", "emails", "-c", "4")
+    sqs.wait_empty("emails", 90)
+    requests = sqs.requests()
+
+    # then each ran once, and the worker's requests are counted
+    assert worker.diary.count("run") == Counter(range(1000))
+    assert sum(requests.values()) <= 250, requests
+    assert worker.stop() == 0
+
+
+def test_a_pattern_takes_queues_that_come_and_drops_those_that_go(sqs, start_worker, send):
+    # given a worker on a pattern of which one queue exists, and which looks again at once when a queue vanishes
+    sqs.create("email-first")
+    sqs.create("other")
+    send("note", "other", "not mine")
+    worker = start_worker("-Q", "email.*", "-c", "2", "worker_queue_refresh_seconds=1")
+    worker.wait_ready()
+    sqs.wait_polled("email-first")
+
+    # when another queue appears
+    send("note", "email.second", "second")
+    # then it is served
+    worker.diary.wait("run", 1)
+    sqs.wait_empty("email-second")
+
+    # and when one is deleted, it is dropped while the others go on
+    sqs.delete("email-second")
+    worker.wait_logged("email-second is gone")
+    send("note", "email.first", "first")
+    worker.diary.wait("run", 2)
+
+    assert worker.diary.count("run") == Counter(["second", "first"])
+    assert sqs.left("other") == 1
+    assert worker.stop() == 0
+
+
+def test_a_pattern_that_matches_nothing_waits_and_says_so(sqs, start_worker, send):
+    worker = start_worker("-Q", "email.*", "-c", "1", "worker_queue_refresh_seconds=1")
+    worker.wait_logged("No queue matches 'email.*' yet")
+
+    send("note", "email.late", 1)
+
+    worker.diary.wait("run", 1)
+    assert worker.stop() == 0
+
+
+def test_a_missing_queue_is_named_and_served_once_it_exists(sqs, start_worker, send):
+    worker = start_worker("-Q", "absent", "-c", "1", "worker_queue_refresh_seconds=1")
+    worker.wait_logged("Queue 'absent' does not exist; create it, or start with --create-queues")
+
+    sqs.create("absent")
+    send("note", "absent", 1)
+
+    worker.diary.wait("run", 1)
+    assert worker.stop() == 0
+
+
+def test_create_queues_creates_named_queues(sqs, start_worker):
+    worker = start_worker("-Q", "made", "-c", "1", "--create-queues")
+    worker.wait_ready()
+    sqs.wait_polled("made")
+
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_other_pools_do_the_same_job(sqs, start_worker, send, pool):
+    sqs.create("emails")
+    for number in range(30):
+        send("note", "emails", number)
+    send("fail", "emails", "bad")
+
+    worker = start_worker("-Q", "emails", "-c", "3", "-P", pool)
+
+    worker.diary.wait("run", 31)
+    worker.wait_logged("raised unexpected")
+    assert worker.diary.count("run") == Counter([*range(30), "bad"])
+    assert worker.stop() == 0
+    assert sqs.state("emails")["visible"] + sqs.state("emails")["inflight"] == 1  # what failed comes back later
+
+
+def test_signals_are_heard_where_celery_sends_them(sqs, start_worker, send):
+    sqs.create("emails")
+    worker = start_worker("-Q", "emails", "-c", "2")
+    worker.wait_ready()
+    worker.diary.wait("signal", 4)
+
+    assert worker.stop() == 0
+
+    heard = worker.diary.count("signal")
+    assert heard == Counter(
+        worker_init=1, worker_ready=1, worker_process_init=2, worker_shutting_down=1, worker_shutdown=1
+    )
+    where = {entry["key"]: entry["pid"] for entry in worker.diary.entries()}
+    assert where["worker_init"] == worker.process.pid
+    assert where["worker_ready"] == where["worker_shutdown"] != where["worker_process_init"]
+
+
+def test_children_are_replaced_after_so_many_tasks(sqs, start_worker, send):
+    sqs.create("emails")
+    for number in range(10):
+        send("note", "emails", number)
+
+    worker = start_worker("-Q", "emails", "-c", "1", "--max-tasks-per-child", "3")
+
+    worker.diary.wait("run", 10)
+    pids = Counter(entry["pid"] for entry in worker.diary.entries() if entry["event"] == "run")
+    assert sorted(pids.values(), reverse=True)[:3] == [3, 3, 3]
+    assert worker.stop() == 0
+    assert worker.diary.count("run") == Counter(range(10))
+
+
+def test_a_child_that_has_grown_is_replaced(sqs, start_worker, send):
+    sqs.create("emails")
+    send("spend_memory", "emails", 1, 150)
+    worker = start_worker("-Q", "emails", "-c", "1", "--max-memory-per-child", "120000")
+    worker.diary.wait("run", 1)
+
+    send("note", "emails", 2)
+
+    worker.diary.wait("run", 2)
+    pids = [entry["pid"] for entry in worker.diary.entries() if entry["event"] == "run"]
+    assert pids[0] != pids[1]
+    assert "exceeding memory limit" in worker.log
+    assert worker.stop() == 0
+
+
+def test_hup_restarts_the_worker_in_its_own_process(sqs, start_worker, send):
+    sqs.create("emails")
+    worker = start_worker("-Q", "emails", "-c", "1")
+    worker.wait_ready()
+
+    worker.send_signal(signal.SIGHUP)
+    worker.wait_logged("Restarting celery worker")
+    send("note", "emails", "after")
+
+    worker.diary.wait("run", 1, 60)
+    assert worker.process.poll() is None
+    assert worker.stop() == 0

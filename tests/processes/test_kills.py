@@ -1,0 +1,124 @@
+"""Nothing is lost when a process is killed in the middle of its work."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.processes
+TASKS = 500
+LEASE_SECONDS = 10
+ALLOWED_SECONDS = LEASE_SECONDS + 10
+
+
+@pytest.fixture
+def busy_worker(sqs, start_worker, send) -> Callable[[], Any]:
+    """A worker with a hundred of its five hundred tasks done. Leases are short, so that a test need not wait a minute."""
+    sqs.create("emails")
+    with send.app.publisher().batch():
+        for number in range(TASKS):
+            send("pause", "emails", number, 0.02)
+
+    def start() -> Any:
+        worker = start_worker("-Q", "emails", "-c", "4", f"worker_lease_seconds={LEASE_SECONDS}")
+        worker.diary.wait("end", 100)
+        return worker
+
+    return start
+
+
+def all_have_run(worker) -> bool:
+    return set(worker.diary.count("end")) == set(range(TASKS))
+
+
+def test_a_killed_child_costs_its_one_task_a_second_run(sqs, busy_worker):
+    # given a worker in the middle of its work
+    worker = busy_worker()
+
+    # when three children are killed
+    for victim in worker.family()[1:4]:
+        os.kill(victim, signal.SIGKILL)
+
+    # then every task ends in success, and only what was running runs again
+    until(lambda: all_have_run(worker), "every task has run", ALLOWED_SECONDS + 20)
+    sqs.wait_empty("emails")
+    started = worker.diary.count("start")
+    assert sum(started.values()) <= TASKS + 3
+    assert "signal 9 (SIGKILL)" in worker.log
+    assert "WorkerLostError" in worker.log
+    assert worker.stop() == 0
+
+
+def test_a_killed_consumer_is_replaced_with_its_children(sqs, busy_worker):
+    worker = busy_worker()
+    consumer = worker.family()[0]
+
+    os.kill(consumer, signal.SIGKILL)
+
+    until(lambda: all_have_run(worker), "every task has run", ALLOWED_SECONDS + 30)
+    sqs.wait_empty("emails", ALLOWED_SECONDS)
+    worker.wait_family(5)
+    assert "a new one is started" in worker.log
+    assert worker.stop() == 0
+
+
+def test_when_the_manager_is_killed_all_leave_and_a_new_worker_finishes(sqs, busy_worker):
+    worker = busy_worker()
+
+    os.kill(worker.process.pid, signal.SIGKILL)
+    worker.wait()
+    worker.check_nobody_left(ALLOWED_SECONDS)
+    second = busy_worker()
+
+    until(lambda: all_have_run(second), "every task has run", ALLOWED_SECONDS + 30)
+    sqs.wait_empty("emails", ALLOWED_SECONDS)
+    assert second.stop() == 0
+
+
+def test_a_task_that_kills_its_process_ends_in_the_dead_letter_queue(sqs, start_worker, send):
+    # given a queue whose redrive policy allows two receipts
+    sqs.create_with_dead_letters("emails", 2, VisibilityTimeout=1)
+    send("kill_own_process", "emails", "bad")
+    send("note", "emails", "good")
+
+    worker = start_worker("-Q", "emails", "-c", "2")
+
+    until(lambda: sqs.left("emails-dlq") == 1, "the killer is in the dead-letter queue", 30)
+    assert worker.diary.count("run")["bad"] == 2
+    worker.diary.wait("run", 3)
+    sqs.wait_empty("emails")
+    assert worker.stop() == 0
+
+
+def test_stopped_and_continued_beyond_its_lease_a_worker_says_so_and_goes_on(sqs, start_worker, send, tmp_path):
+    # given a task that waits at a gate, under a lease of five seconds
+    sqs.create("emails", VisibilityTimeout=5)
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    send("pass_gate", "emails", "held", str(gate))
+    worker = start_worker("-Q", "emails", "-c", "1")
+    worker.diary.wait("start", 1)
+
+    # when the consumer is frozen until SQS shows the message again, and then goes on
+    consumer = worker.family()[0]
+    os.kill(consumer, signal.SIGSTOP)
+    until(lambda: sqs.state("emails")["visible"] == 1, "the lease has ended", 15)
+    os.kill(consumer, signal.SIGCONT)
+    worker.wait_logged("its lease was lost")
+    gate.write_text("")
+
+    # then the message is deleted once its task has ended, by the newest receipt, and nothing runs beside itself
+    worker.diary.wait("end", 1)
+    send("note", "emails", "next")
+    until(lambda: worker.diary.count("run")["next"] == 1, "the worker goes on", 30)
+    gate_needed_again = worker.diary.count("start")["held"] > 1
+    if gate_needed_again:
+        gate.write_text("")
+    sqs.wait_empty("emails", 30)
+    assert worker.stop() == 0
