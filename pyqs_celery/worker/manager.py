@@ -98,6 +98,7 @@ class Manager:
         self._consumer_born = 0.0
         self._children: dict[int, Child] = {}
         self._leaving: set[int] = set()
+        self._killed: set[int] = set()
         self._due: dict[int, float] = {}
         self._delays: dict[int, float] = {}
         self._signals: deque[int] = deque()
@@ -294,7 +295,9 @@ class Manager:
     def _on_child_ended(self, slot: int, child: Child, ending: Ending) -> None:
         del self._children[slot]
         hint = " (perhaps it was out of memory)" if ending.signum == signal.SIGKILL else ""
-        if ending.code != 0 and not self._overdue:
+        if child.ident in self._killed:
+            self._killed.discard(child.ident)
+        elif ending.code != 0 and not self._overdue:
             process_log.error(
                 "Process 'ForkPoolWorker-%d' pid:%d exited with '%s'%s", slot + 1, child.ident, ending.reason, hint
             )
@@ -345,6 +348,7 @@ class Manager:
             if "kill" in value:
                 child = self._children.get(int(value["kill"]))
                 if child is not None and child.ident == value["pid"]:
+                    self._killed.add(child.ident)
                     self._fleet.kill(child.ident)
             elif "boot_failed" in value:
                 self._boot_failure = str(value["boot_failed"])

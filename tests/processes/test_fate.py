@@ -120,7 +120,13 @@ def test_an_unknown_task_stays_for_a_newer_worker(sqs, start_worker, send):
 
 @pytest.mark.parametrize(
     "body",
-    ["no message of anybody's", '{"hello": "world"}', "bm8gSlNPTg==", "[" * 50_000, '{"properties": {}, "headers": {}, "body": 7}'],
+    [
+        "no message of anybody's",
+        '{"hello": "world"}',
+        "bm8gSlNPTg==",
+        "[" * 50_000,
+        '{"properties": {}, "headers": {}, "body": 7}',
+    ],
     ids=["text", "foreign json", "base64", "deep", "broken"],
 )
 def test_what_nobody_can_read_is_moved_at_once_and_stops_nobody(sqs, start_worker, send, body):
@@ -240,9 +246,7 @@ def test_early_acks_are_deleted_before_the_run_when_the_application_says_so(sqs,
     sqs.create("emails", VisibilityTimeout=1)
     send("kill_own_process", "emails", "early")
 
-    worker = start_worker(
-        "-Q", "emails", "-c", "1", "task_acks_late=false", "worker_ack_before_run=wait"
-    )
+    worker = start_worker("-Q", "emails", "-c", "1", "task_acks_late=false", "worker_ack_before_run=wait")
 
     worker.wait_logged("WorkerLostError")
     sqs.wait_empty("emails")

@@ -30,8 +30,9 @@ def held_up(sqs, start_worker, send, gate):
             send("pass_gate", "emails", number, str(gate))
         worker = start_worker("-Q", "emails", "-c", "2", "--prefetch-multiplier", "5", *arguments)
         worker.diary.wait("start", 2)
-        for number in range(20):
-            send("note", "emails", number)
+        with send.app.publisher().batch():
+            for number in range(20):
+                send("note", "emails", number)
         until(lambda: sqs.state("emails")["inflight"] == 10, "ten messages are held")
         return worker
 

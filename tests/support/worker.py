@@ -54,7 +54,9 @@ class Diary:
 class Worker:
     """One ``pyqs-celery`` process and its family, in a session of their own."""
 
-    def __init__(self, sqs: EmbeddedSqs, folder: Path, *arguments: str, app: str | None = "proj", **variables: str) -> None:
+    def __init__(
+        self, sqs: EmbeddedSqs, folder: Path, *arguments: str, app: str | None = "proj", **variables: str
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.diary = Diary(folder / "diary")
         self.log_path = folder / f"log-{len(list(folder.glob('log-*')))}"

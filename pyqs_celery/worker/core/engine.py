@@ -60,6 +60,8 @@ from pyqs_celery.worker.core.values import (
 )
 
 UNREAD = TaskPolicy(known=True)
+CAREFUL_SECONDS = 60.0
+"""How long after the last sign of a failing message a FIFO queue is received from one by one."""
 
 
 class WorkerCore:
@@ -98,6 +100,8 @@ class WorkerCore:
         """The one answer to each Poll: what it brought, nothing, or ``error``."""
         self._queues.poll_ended(queue)
         policy = self._queues.policy(queue)
+        if policy.fifo and any(delivery.receive_count > 1 for delivery in deliveries):
+            self._queues.be_careful(queue, now + CAREFUL_SECONDS)
         for delivery in deliveries:
             self._ledger.take(delivery, policy)
         self._admit_promoted(now)
@@ -126,7 +130,7 @@ class WorkerCore:
                 "failed",
                 task=held.head.task if held.head else None,
                 task_id=held.head.id if held.head else None,
-                reason=f"TimeLimitExceeded({self._limit_of(held)},)",
+                reason=f"TimeLimitExceeded({held.hard_limit:g},)",
                 exception="TimeLimitExceeded",
                 timed_out=True,
             )
@@ -214,6 +218,9 @@ class WorkerCore:
         """Everything that is to be done now; each action is handed out once."""
         self._run_timers(now)
         self._admit_promoted(now)
+        while self._ledger.troubled:
+            queue, delay = self._ledger.troubled.popitem()
+            self._queues.be_careful(queue, now + delay + CAREFUL_SECONDS)
         if self._stop is None:
             self._dispatch_ready(now)
             self._poll(now)
@@ -368,6 +375,7 @@ class WorkerCore:
         soft = soft if soft is not None else policy.soft_time_limit
         held.started_at = now
         if hard:
+            held.hard_limit = hard
             held.kill_at = now + hard
             self._timers.add(held.kill_at, held.tag, "kill")
         last = is_last_delivery(held.queue, held.delivery)
@@ -386,9 +394,6 @@ class WorkerCore:
             held.slot = None
         self._ledger.note("repeated", held, f"not run, since its message could not be deleted first: {result.detail}")
         self._ledger.finish(held, Verdict("release", 0))
-
-    def _limit_of(self, held: Held) -> float:
-        return (held.kill_at or held.started_at) - held.started_at
 
     def _forget_slot(self, slot: int) -> int | None:
         tag = self._slots.pop(slot, None)
@@ -436,6 +441,7 @@ class WorkerCore:
                 queue_in_hand=self._queues.in_hand(name),
                 queue_ready=self._ready.count(name),
             )
+            count = min(count, self._queues.batch_limit(name, now, count))
             if self.config.simple:
                 count = min(count, 1) if len(self._idle) > in_hand - self._queues.total_running else 0
             if count > 0 and len(self._ledger) < self.config.max_held:

@@ -43,6 +43,7 @@ class Held:
     due_at: float = 0.0
     started_at: float = 0.0
     kill_at: float | None = None
+    hard_limit: float = 0.0
     killed_for: str | None = None
     acked_early: bool = False
     waits_for_ack: bool = False

@@ -22,13 +22,15 @@ NOTED_MOST = 10_000
 class Ledger:
     """The records by tag, by message and by FIFO group, and the counts that follow from them.
 
-    What is to be done and told gathers in ``out``. ``promoted`` are deliveries that have become the first of their
+    What is to be done and told gathers in ``out``. ``troubled`` are FIFO queues of which a message has just failed, with
+    the seconds until it comes back. ``promoted`` are deliveries that have become the first of their
     group and wait to be admitted.
     """
 
     def __init__(self, queues: QueueTable, ready: ReadyQueues, timers: Timers) -> None:
         self.out: list[Action] = []
         self.promoted: deque[Held] = deque()
+        self.troubled: dict[str, float] = {}
         self._queues = queues
         self._ready = ready
         self._timers = timers
@@ -97,7 +99,9 @@ class Ledger:
             self.settle(held, move)
         else:
             self.settle(held, Release(held.tag, held.delivery, verdict.delay_seconds))
-            self._give_back_group(held)
+            if held.group is not None:
+                self.troubled[held.queue.name] = verdict.delay_seconds
+                self._give_back_group(held)
 
     def settle(self, held: Held, settlement: Settlement) -> None:
         """Ask for a settlement; its end comes by ``on_settled``."""

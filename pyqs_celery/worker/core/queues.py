@@ -21,6 +21,7 @@ class QueueTable:
         self._in_hand: dict[str, int] = {}
         self._running: dict[str, int] = {}
         self._forbidden: dict[str, tuple[float, float]] = {}
+        self._careful: dict[str, float] = {}
         self.weights: dict[str, int] = {}
         self.full: set[str] = set()
         self.total_in_hand = 0
@@ -64,6 +65,21 @@ class QueueTable:
             for name in self._policies
             if name not in self._polled and self._forbidden.get(name, (0.0, 0.0))[0] <= now
         ]
+
+    def be_careful(self, name: str, until: float) -> None:
+        """Take single messages of this FIFO queue for a while: one of them fails.
+
+        A failing message is received with its followers in the group, which go back unrun, and each receipt brings them nearer
+        to the dead-letter queue for nothing they did (AWS: FIFO queue delivery logic).
+        """
+        self._careful[name] = max(until, self._careful.get(name, 0.0))
+
+    def batch_limit(self, name: str, now: float, most: int) -> int:
+        """How many messages of a queue may be received at once."""
+        policy = self.policy(name)
+        if policy.fifo and (policy.max_receive_count == 1 or self._careful.get(name, 0.0) > now):
+            return 1
+        return most
 
     def forbid(self, name: str, now: float) -> None:
         """Rest this queue, each time longer: taking what cannot be deleted only repeats it."""

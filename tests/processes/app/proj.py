@@ -81,7 +81,13 @@ def slow_but_told(key):
 @app.task(bind=True)
 def report_request(self, key):
     request = self.request
-    write("run", key, queue=request.sqs["queue"], receive_count=request.sqs["receive_count"], group=request.sqs["group_id"])
+    write(
+        "run",
+        key,
+        queue=request.sqs["queue"],
+        receive_count=request.sqs["receive_count"],
+        group=request.sqs["group_id"],
+    )
 
 
 @app.task

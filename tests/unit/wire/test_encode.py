@@ -21,7 +21,16 @@ NAMES_5_7 = [
     and found["expected"]["content_type"] in ("application/json", "application/x-yaml", "application/x-msgpack")
 ]
 # A worker's own retries carry the header order and the type of time limits of the code path that wrote them.
-FIXED = {"body_encoding", "delivery_info", "delivery_tag", "delivery_mode", "priority", "correlation_id", "reply_to", "expiration"}
+FIXED = {
+    "body_encoding",
+    "delivery_info",
+    "delivery_tag",
+    "delivery_mode",
+    "priority",
+    "correlation_id",
+    "reply_to",
+    "expiration",
+}
 SERIALIZERS = {"application/json": "json", "application/x-yaml": "yaml", "application/x-msgpack": "msgpack"}
 COMPRESSIONS = {
     "application/x-gzip": "gzip",
