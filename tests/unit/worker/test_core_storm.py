@@ -1,0 +1,168 @@
+"""Whatever happens in whatever order, some things are always true of the core."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pyqs_celery.outcome import Outcome
+from pyqs_celery.worker.core import values as v
+from tests.unit.worker.core_harness import QUEUE, World, body
+
+FIFO = replace(QUEUE, name="o.fifo", logical="o.fifo", fifo=True, dead_letter_queue="o-dlq.fifo")
+OUTCOMES = ("succeeded", "failed", "retried", "ignored", "rejected", "unknown", "undecodable", "expired")
+EVENTS = 4_000
+
+
+class Storm:
+    """A world in which anything may happen next, and the checks that hold after each step."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        early = self.dice.random() < 0.3
+        self.world = World(
+            QUEUE,
+            FIFO,
+            slots=self.dice.randint(1, 5),
+            policy=v.TaskPolicy(acks_late=not early, hard_time_limit=self.dice.choice([None, 30])),
+            prefetch_multiplier=self.dice.choice([None, None, 1, 4]),
+            ack_before_run_waits=self.dice.random() < 0.5,
+        )
+        self.early = early
+        self.sent = 0
+        self.reported: set[int] = set()  # tags of which a child has said something, or which were lost
+        self.dead_slots: set[int] = set()
+        self.stopped = False
+
+    def step(self) -> None:
+        happenings = [self.answer_poll, self.report, self.lose_child, self.settle, self.extend, self.pass_time]
+        self.dice.choices(happenings, weights=[6, 8, 1, 6, 4, 3])[0]()
+        self.revive()
+
+    def answer_poll(self) -> None:
+        if not self.world.polls:
+            return
+        queue = self.dice.choice(sorted(self.world.polls))
+        count = self.dice.randint(0, self.world.polls[queue])
+        self.world.arrive(*(self.message(queue) for _ in range(count)), queue=queue)
+
+    def message(self, queue: str) -> Any:
+        repeat = self.sent and self.dice.random() < 0.05
+        if not repeat:
+            self.sent += 1
+        number = self.dice.randint(max(0, self.sent - 10), self.sent) if repeat else self.sent
+        text = self.dice.choices([body(task_id=f"m{number}"), "garbage", body("not.known", f"m{number}")], [20, 1, 1])[0]
+        group = f"g{number % 3}" if queue == "o.fifo" else None
+        return self.world.delivery(f"{queue}-m{number}", queue, text, group_id=group, receive_count=self.dice.randint(1, 6))
+
+    def report(self) -> None:
+        if not self.world.running:
+            return
+        slot = self.dice.choice(sorted(self.world.running))
+        dispatch = self.world.running.pop(slot)
+        self.reported.add(dispatch.tag)
+        kind = self.dice.choices(OUTCOMES, weights=[20, 5, 2, 1, 1, 1, 1, 1])[0]
+        self.world.core.on_outcome(slot, Outcome(kind, "t"), self.world.now)  # type: ignore[arg-type]
+        if any(kill.slot == slot for kill in self.world.kills):
+            self.dead_slots.add(slot)
+        self.act()
+
+    def lose_child(self) -> None:
+        slots = sorted(set(range(self.world.core.config.concurrency)) - self.dead_slots)
+        if not slots:
+            return
+        slot = self.dice.choice(slots)
+        dispatch = self.world.running.pop(slot, None)
+        if dispatch is not None:
+            self.reported.add(dispatch.tag)
+        self.dead_slots.add(slot)
+        self.world.core.on_slot_lost(slot, "signal 9", self.world.now)
+        self.act()
+
+    def settle(self) -> None:
+        ok = self.dice.random() < 0.9
+        asked, self.world.settling = self.world.settling, []
+        for action in asked:
+            self.check_settlement(action)
+        self.world.core.on_settled([v.Settled(each.tag, ok) for each in asked], self.world.now)
+        self.act()
+
+    def extend(self) -> None:
+        dice = self.dice.random()
+        self.world.extend(ok=dice < 0.85, lost=dice > 0.95)
+
+    def pass_time(self) -> None:
+        self.world.later(self.dice.choice([0.01, 1, 5, 15]))
+        for kill in self.world.kills:
+            dispatch = self.world.running.pop(kill.slot, None)
+            if dispatch is not None:
+                self.reported.add(dispatch.tag)
+            self.dead_slots.add(kill.slot)
+            self.world.core.on_slot_lost(kill.slot, "signal 9", self.world.now)
+        self.world.kills.clear()
+        self.act()
+
+    def revive(self) -> None:
+        for slot in sorted(self.dead_slots):
+            self.world.core.on_slot_ready(slot, self.world.now)
+        self.dead_slots.clear()
+        self.act()
+
+    def act(self) -> None:
+        self.world.act()
+        self.check()
+
+    # -- always true -------------------------------------------------------------------------------
+
+    def check_settlement(self, action: Any) -> None:
+        """A message is deleted only after its outcome, unless early acks were asked for or it was never to run."""
+        if isinstance(action, v.Ack) and not self.early:
+            assert action.tag in self.reported, "deleted before its outcome"
+
+    def check(self) -> None:
+        running = [dispatch.delivery.message_id for dispatch in self.world.running.values()]
+        assert len(running) == len(set(running)), "a message runs beside itself"
+        groups = [
+            dispatch.delivery.group_id for dispatch in self.world.running.values() if dispatch.delivery.queue == "o.fifo"
+        ]
+        assert len(groups) == len(set(groups)), "two of one FIFO group run at once"
+        table = self.world.core.snapshot()
+        assert all(row["in_hand"] >= 0 and row["running"] >= 0 for row in table["queues"].values())
+        assert sum(table["states"].values()) <= self.world.core.config.max_held + 20
+        for queue, count in self.world.polls.items():
+            assert 1 <= count <= 10, queue
+
+    def bring_to_an_end(self) -> None:
+        self.world.core.on_stop("warm", self.world.now)
+        for _ in range(200):
+            self.act()
+            for queue in sorted(self.world.polls):
+                self.world.arrive(queue=queue)
+            for slot in sorted(self.world.running):
+                self.reported.add(self.world.running.pop(slot).tag)
+                self.world.core.on_outcome(slot, Outcome("succeeded", "t"), self.world.now)
+            self.act()
+            asked, self.world.settling = self.world.settling, []
+            self.world.core.on_settled([v.Settled(each.tag, ok=True) for each in asked], self.world.now)
+            self.act()
+            if self.world.done:
+                return
+            self.pass_time()
+        raise AssertionError(f"the stop never ends: {self.world.core.snapshot()}")
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_storm_of_events_breaks_no_rule_and_a_stop_always_ends(seed):
+    storm = Storm(seed)
+    for _ in range(EVENTS):
+        storm.step()
+
+    assert sum(storm.world.ran.values()) > 50, "hardly anything happened"
+    storm.bring_to_an_end()
+
+    snapshot = storm.world.core.snapshot()
+    assert snapshot["states"] == {}
+    assert all(row["in_hand"] == 0 and row["running"] == 0 for row in snapshot["queues"].values())
