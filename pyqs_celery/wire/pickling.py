@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import io
 import pickle
+import pickletools
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from fnmatch import fnmatchcase
@@ -36,6 +37,7 @@ HARMLESS = frozenset(
 )
 """Names that may always be loaded: none of them runs code or asks for memory beyond its data."""
 
+_MEMO_WRITES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _RENAMED = {"celery": "pyqs_celery", "billiard": "pyqs_celery"}
 
 
@@ -44,11 +46,22 @@ def loads(data: bytes, allowed: Sequence[str] | None = None) -> Any:
 
     Pickles of Python 2 hold byte strings where Python 3 has text: ASCII ones become ``str``, others stay ``bytes``.
     """
+    _check_sizes(data)
     try:
         return _Unpickler(io.BytesIO(data), allowed).load()
     except UnicodeDecodeError:
         found = _Unpickler(io.BytesIO(data), allowed, python_2=True).load()
         return _without_surrogates(found)
+
+
+def _check_sizes(data: bytes) -> None:
+    """Refuse what asks for more memory than it has bytes: a memo index or a length far beyond its own end.
+
+    A flipped bit in a kilobyte of pickle could otherwise take twenty gigabytes. Raises UnpicklingError or ValueError.
+    """
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name in _MEMO_WRITES and int(argument or 0) > len(data):
+            raise pickle.UnpicklingError(f"a memo index of {argument} in {len(data)} bytes")
 
 
 class _Unpickler(pickle.Unpickler):

@@ -120,9 +120,12 @@ def test_a_lost_lease_cannot_be_extended(ask):
     deadline = time.monotonic() + 10
     code = "no error"
     while code == "no error" and time.monotonic() < deadline:
-        if not ask.client.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])[
-            "Attributes"
-        ]["ApproximateNumberOfMessages"] == "1":
+        if (
+            not ask.client.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])[
+                "Attributes"
+            ]["ApproximateNumberOfMessages"]
+            == "1"
+        ):
             continue
         code = ask.code(lambda: ask.show(url, message, 5))
     assert "MessageNotInflight" in code

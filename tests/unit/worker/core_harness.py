@@ -29,7 +29,9 @@ def body(task: str = "t", task_id: str = "id", **headers: Any) -> str:
 class World:
     """Drives a core: ``act`` steps it and sorts its actions; ``polls`` are open polls by queue."""
 
-    def __init__(self, *queues: v.QueuePolicy, slots: int = 1, policy: v.TaskPolicy | None = None, **config: Any) -> None:
+    def __init__(
+        self, *queues: v.QueuePolicy, slots: int = 1, policy: v.TaskPolicy | None = None, **config: Any
+    ) -> None:
         self.now = 1_000_000.0
         self.policies = {"t": policy or v.TaskPolicy()}
         self.core = WorkerCore(
@@ -77,7 +79,12 @@ class World:
     def delivery(self, message_id: str = "m1", queue: str = "q", text: str | None = None, **facts: Any) -> Delivery:
         self._receipts += 1
         return Delivery(
-            queue, message_id, f"r{self._receipts}", body(task_id=message_id) if text is None else text, self.now, **facts
+            queue,
+            message_id,
+            f"r{self._receipts}",
+            body(task_id=message_id) if text is None else text,
+            self.now,
+            **facts,
         )
 
     def arrive(self, *deliveries: Delivery, queue: str = "q") -> None:

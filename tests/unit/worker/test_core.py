@@ -221,7 +221,10 @@ def test_a_lost_child_costs_a_failed_delivery_with_growing_gaps():
         world.core.on_slot_lost(0, "signal 9", world.now)
         world.core.on_slot_ready(0, world.now)
         world.act()
-        delays.extend(getattr(each, "target", each.delay_seconds if hasattr(each, "delay_seconds") else None) for each in world.settle())
+        delays.extend(
+            getattr(each, "target", each.delay_seconds if hasattr(each, "delay_seconds") else None)
+            for each in world.settle()
+        )
 
     assert delays == [1, 2, 4, 8, "q-dlq"]
 

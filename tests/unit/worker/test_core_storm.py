@@ -54,9 +54,13 @@ class Storm:
         if not repeat:
             self.sent += 1
         number = self.dice.randint(max(0, self.sent - 10), self.sent) if repeat else self.sent
-        text = self.dice.choices([body(task_id=f"m{number}"), "garbage", body("not.known", f"m{number}")], [20, 1, 1])[0]
+        text = self.dice.choices([body(task_id=f"m{number}"), "garbage", body("not.known", f"m{number}")], [20, 1, 1])[
+            0
+        ]
         group = f"g{number % 3}" if queue == "o.fifo" else None
-        return self.world.delivery(f"{queue}-m{number}", queue, text, group_id=group, receive_count=self.dice.randint(1, 6))
+        return self.world.delivery(
+            f"{queue}-m{number}", queue, text, group_id=group, receive_count=self.dice.randint(1, 6)
+        )
 
     def report(self) -> None:
         if not self.world.running:
@@ -126,7 +130,9 @@ class Storm:
         running = [dispatch.delivery.message_id for dispatch in self.world.running.values()]
         assert len(running) == len(set(running)), "a message runs beside itself"
         groups = [
-            dispatch.delivery.group_id for dispatch in self.world.running.values() if dispatch.delivery.queue == "o.fifo"
+            dispatch.delivery.group_id
+            for dispatch in self.world.running.values()
+            if dispatch.delivery.queue == "o.fifo"
         ]
         assert len(groups) == len(set(groups)), "two of one FIFO group run at once"
         table = self.world.core.snapshot()
