@@ -53,6 +53,7 @@ setup(
             "mypy>=1.11",
             "ruff>=0.9",
             "types-PyYAML",
+            'tomli; python_version < "3.11"',
             *COMPRESSION,
             *MSGPACK,
             *YAML,
