@@ -24,7 +24,7 @@ PEER = os.environ.get("PYQS_CELERY_PEER_PYTHON") or sys.executable
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if PEER == sys.executable and importlib.util.find_spec("celery") is None:
+    if sys.executable == PEER and importlib.util.find_spec("celery") is None:
         raise pytest.UsageError("compat_tests need real Celery: install it, or set PYQS_CELERY_PEER_PYTHON")
 
 
@@ -85,6 +85,7 @@ class Stage:
             capture_output=True,
             text=True,
             timeout=120,
+            check=False,
         )
         assert "sent" in done.stdout, done.stderr[-3000:]
 

@@ -34,6 +34,6 @@ def test_the_names_exist_in_celery(peer_version):
         for module, name in NAMES
     )
 
-    done = subprocess.run([PEER, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([PEER, "-c", script], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr[-500:]

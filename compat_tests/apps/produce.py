@@ -37,9 +37,10 @@ for line in sys.stdin:
         options["link"] = links
     steps = options.pop("chain", None)
     if steps:
-        from celery import chain
+        from celery import chain  # noqa: TID251 - the peer itself
 
-        chain(side.app.signature(f"compat.{name}", args=args), *(side.app.signature(f"compat.{n}", args=a) for n, a in steps)).apply_async(**options)
+        calls = [[name, args], *steps]
+        chain(*(side.app.signature(f"compat.{each}", args=given) for each, given in calls)).apply_async(**options)
         continue
     side.tasks[name].apply_async(sendable(args), sendable(kwargs), **options)
 print("sent")

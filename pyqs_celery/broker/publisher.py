@@ -164,6 +164,8 @@ class Publisher:
                 f"{len(message.attributes)} message attributes for queue {message.queue!r}: SQS takes 10",
                 queue=message.queue,
             )
+        if not message.body:
+            raise InvalidRequest(f"the message for queue {message.queue!r} is empty, which SQS refuses", queue=message.queue)
         found = _NOT_XML.search(message.body)
         if found is not None:
             raise InvalidRequest(

@@ -157,9 +157,9 @@ ENVELOPES = st.fixed_dictionaries(
         "body": st.text(max_size=60) | JSON,
         "headers": st.fixed_dictionaries(
             {},
-            optional={
-                key: JSON for key in ("task", "id", "eta", "expires", "timelimit", "retries", "compression", "group")
-            },
+            optional=dict.fromkeys(
+                ("task", "id", "eta", "expires", "timelimit", "retries", "compression", "group"), JSON
+            ),
         )
         | JSON,
         "properties": st.fixed_dictionaries(

@@ -1,0 +1,147 @@
+"""Sending: checked before the call, in tens, bounded, and told which entries failed."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyqs_celery.broker.client import SqsClient
+from pyqs_celery.broker.config import broker_config
+from pyqs_celery.broker.delivery import Outgoing
+from pyqs_celery.broker.publisher import Publisher
+from pyqs_celery.exceptions import BrokerUnavailable, InvalidRequest, MessageTooLarge, OperationalError, QueueDoesNotExist
+from pyqs_celery.local.client import LocalClient
+
+
+class Counting:
+    """A client that counts calls and fails those that it is told to."""
+
+    def __init__(self):
+        self.real = LocalClient()
+        self.calls = []
+        self.failures = {}
+
+    def __getattr__(self, name):
+        def call(**request):
+            self.calls.append(name)
+            if self.failures.get(name, 0) > 0:
+                self.failures[name] -= 1
+                raise ConnectionError("no route")
+            return getattr(self.real, name)(**request)
+
+        return call
+
+
+@pytest.fixture
+def boto():
+    return Counting()
+
+
+@pytest.fixture
+def naps():
+    return []
+
+
+@pytest.fixture
+def publisher(boto, naps):
+    config = broker_config("sqs://", {"region": "us-east-1"}, {})
+    clock = [0.0]
+
+    def sleep(seconds):
+        naps.append(seconds)
+        clock[0] += seconds
+
+    made = Publisher(config, client=SqsClient(config, boto_client=boto), clock=lambda: clock[0], sleep=sleep)
+    yield made
+    made.close()
+
+
+def test_the_queue_is_made_and_looked_up_once(publisher, boto):
+    for _ in range(3):
+        publisher.send(Outgoing("email.send", "x"))
+
+    assert boto.calls.count("get_queue_url") == 1
+    assert boto.calls.count("create_queue") == 1
+    assert boto.calls.count("send_message") == 3
+
+
+def test_a_producer_that_may_not_create_says_so(boto):
+    config = broker_config("sqs://", {}, {})
+    publisher = Publisher(config, client=SqsClient(config, boto_client=boto), create_missing=False)
+
+    with pytest.raises(QueueDoesNotExist, match="task_create_missing_queues"):
+        publisher.send(Outgoing("absent", "x"))
+
+
+def test_a_batch_costs_a_request_for_ten(publisher, boto):
+    with publisher.batch():
+        for number in range(25):
+            assert publisher.send(Outgoing("q", str(number))) is None
+
+    assert boto.calls.count("send_message_batch") == 3
+    assert boto.calls.count("send_message") == 0
+
+
+def test_nothing_of_a_batch_is_sent_if_its_block_fails(publisher, boto):
+    with pytest.raises(ZeroDivisionError), publisher.batch():
+        publisher.send(Outgoing("q", "x"))
+        _ = 1 / 0
+
+    assert boto.calls == []
+
+
+def test_large_messages_make_smaller_batches(publisher, boto):
+    with publisher.batch():
+        for _ in range(4):
+            publisher.send(Outgoing("q", "x" * 400_000))
+
+    assert boto.calls.count("send_message_batch") == 2
+
+
+def test_troubles_are_retried_within_a_budget(publisher, boto, naps):
+    publisher.url("q")
+    boto.failures["send_message"] = 2
+    publisher.send(Outgoing("q", "x"))
+    assert len(naps) == 2
+
+    boto.failures["send_message"] = 10_000
+    with pytest.raises(BrokerUnavailable) as caught:
+        publisher.send(Outgoing("q", "x"))
+    assert isinstance(caught.value, OperationalError)
+    assert sum(naps) <= 11
+
+
+def test_a_message_over_the_queues_size_is_refused_before_it_is_sent(publisher, boto):
+    boto.real.create_queue(QueueName="usual", Attributes={"MaximumMessageSize": "262144"})
+
+    with pytest.raises(MessageTooLarge) as caught:
+        publisher.send(Outgoing("usual", "x" * 300_000))
+
+    assert (caught.value.size, caught.value.limit) == (300_000, 262_144)
+    assert "send_message" not in boto.calls
+
+
+def test_a_queue_that_takes_even_less_refuses_by_itself(publisher, boto):
+    boto.real.create_queue(QueueName="small", Attributes={"MaximumMessageSize": "2048"})
+
+    with pytest.raises(MessageTooLarge):
+        publisher.send(Outgoing("small", "x" * 3000))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Outgoing("q", "x", delay_seconds=901),
+        Outgoing("q", "x", delay_seconds=-1),
+        Outgoing("q.fifo", "x", delay_seconds=5, group_id="g"),
+        Outgoing("q", "a\x00b"),
+        Outgoing("q", ""),
+        Outgoing("q", "x", attributes={str(n): {"DataType": "String", "StringValue": "v"} for n in range(11)}),
+        Outgoing("café", "x"),
+    ],
+    ids=["over 900", "negative", "delay on FIFO", "control character", "empty", "eleven attributes", "name"],
+)
+def test_what_sqs_would_refuse_is_refused_here(publisher, boto, message):
+    with pytest.raises(InvalidRequest):
+        publisher.send(message)
+
+    assert not {"send_message", "send_message_batch"} & set(boto.calls)
