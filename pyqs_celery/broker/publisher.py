@@ -165,7 +165,9 @@ class Publisher:
                 queue=message.queue,
             )
         if not message.body:
-            raise InvalidRequest(f"the message for queue {message.queue!r} is empty, which SQS refuses", queue=message.queue)
+            raise InvalidRequest(
+                f"the message for queue {message.queue!r} is empty, which SQS refuses", queue=message.queue
+            )
         found = _NOT_XML.search(message.body)
         if found is not None:
             raise InvalidRequest(

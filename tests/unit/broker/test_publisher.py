@@ -8,7 +8,13 @@ from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.config import broker_config
 from pyqs_celery.broker.delivery import Outgoing
 from pyqs_celery.broker.publisher import Publisher
-from pyqs_celery.exceptions import BrokerUnavailable, InvalidRequest, MessageTooLarge, OperationalError, QueueDoesNotExist
+from pyqs_celery.exceptions import (
+    BrokerUnavailable,
+    InvalidRequest,
+    MessageTooLarge,
+    OperationalError,
+    QueueDoesNotExist,
+)
 from pyqs_celery.local.client import LocalClient
 
 
