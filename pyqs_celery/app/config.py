@@ -48,8 +48,8 @@ def canonical(key: str, namespace: str | None = None) -> str | None:
 class Settings(MutableMapping[str, Any]):
     """Settings by attribute or item, under any of their names.
 
-    What is set on it wins over the source given to ``config_from_object``, that over the environment's
-    CELERY_BROKER_URL and kin, and those over the defaults. Keys that are nobody's are kept as they are.
+    The environment's CELERY_BROKER_URL and kin win, as in Celery; then what is set on it, then the source given to
+    ``config_from_object``, then the defaults. Keys that are nobody's are kept as they are.
     """
 
     _own = ("_load", "_source", "_changes", "_defaults", "_environ", "_on_change", "namespace")
@@ -86,12 +86,12 @@ class Settings(MutableMapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         name = canonical(key, self.namespace) or key
-        for layer in (self._changes, self._read()):
-            if name in layer:
-                return layer[name]
         variable = _ENVIRONMENT.get(name)
         if variable and self._environ.get(variable):
             return self._environ[variable]
+        for layer in (self._changes, self._read()):
+            if name in layer:
+                return layer[name]
         if name in self._defaults:
             return self._defaults[name]
         if name in SETTINGS:

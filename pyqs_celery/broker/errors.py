@@ -13,6 +13,9 @@ from pyqs_celery.exceptions import (
     Throttled,
 )
 
+NO_CREDENTIALS = "NoCredentials"
+"""The code of the error that says that nobody is logged in at all."""
+
 _EXACT: dict[str, type[BrokerError]] = {
     "QueueDoesNotExist": QueueDoesNotExist,
     "NonExistentQueue": QueueDoesNotExist,
@@ -80,7 +83,7 @@ def broker_error(exc: Exception, action: str, queue: str | None) -> BrokerError:
         return AccessDenied(
             f"{where}: no AWS credentials were found ({exc}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or "
             "run under a role",
-            code="NoCredentials",
+            code=NO_CREDENTIALS,
             queue=queue,
         )
     if isinstance(exc, boto.NoRegionError):

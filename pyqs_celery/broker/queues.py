@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from pyqs_celery.broker.config import BrokerConfig, PredefinedQueue
 from pyqs_celery.broker.delivery import QueueInfo, RedrivePolicy
+from pyqs_celery.broker.errors import NO_CREDENTIALS
 from pyqs_celery.broker.limits import MAX_RETENTION_SECONDS
 from pyqs_celery.exceptions import AccessDenied, InvalidRequest, QueueDoesNotExist
 
@@ -146,7 +147,9 @@ class QueueDirectory:
                 info = self._exact(name, create)
             except QueueDoesNotExist:
                 missing.append(name)
-            except AccessDenied:
+            except AccessDenied as exc:
+                if exc.code == NO_CREDENTIALS:
+                    raise
                 denied.append(name)
             else:
                 found[info.name] = info

@@ -62,7 +62,7 @@ def test_a_module_that_is_not_there():
     app = make()
     app.config_from_object("no.such.module")
 
-    with pytest.raises(ImproperlyConfigured, match="no.such.module"):
+    with pytest.raises(ImproperlyConfigured, match=r"no\.such\.module"):
         app.conf.broker_url  # noqa: B018 - reading it is what is tested
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from pyqs_celery.broker.client import BatchResult, EntryError
@@ -67,12 +69,7 @@ def sqs():
 
 @pytest.fixture
 def world(sqs):
-    class World:
-        now = 1000.0
-        ends = []
-
-    world = World()
-    world.ends = []
+    world = SimpleNamespace(now=1000.0, ends=[])
     news = []
     world.acker = Acker(sqs, lambda name: QUEUE, AtOnce(), news.append, lambda settled, now: world.ends.extend(settled))
 
