@@ -1,0 +1,189 @@
+"""A child's loop over a real socket pair: what it is given, what it reports."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+import socket
+import threading
+import time
+import uuid
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from pyqs_celery import Celery, events
+from pyqs_celery.wire.envelope import decode_head, head_to_plain
+from pyqs_celery.worker.channel import ChildEnd, ConsumerEnd, FrameError, FrameReader, framed, outcome_from_json
+from pyqs_celery.worker.child import ChildLoop
+from pyqs_celery.worker.config import WorkerConfig
+from tests.support.waiting import until
+
+FACTS = {
+    "message_id": "m1",
+    "receive_count": 1,
+    "logical": "q",
+    "fetch_time": 12.5,
+    "queue_url": "http://sqs/q",
+    "timeout": 30,
+    "receipt_handle": "r1",
+}
+
+
+@pytest.fixture
+def app():
+    made = Celery("child", broker=f"memory://{uuid.uuid4().hex}", set_as_current=False)
+    made.conf.accept_content = ["json", "pickle"]
+
+    @made.task(name="t.add")
+    def add(x, y=0):
+        return x + y
+
+    @made.task(name="t.fail")
+    def fail():
+        raise KeyError("k")
+
+    yield made
+    made.close()
+    events.clear_events()
+
+
+@pytest.fixture
+def ask(app):
+    """``ask(body)`` runs one message in a child and gives the outcome."""
+    ours, theirs = socket.socketpair()
+    config = WorkerConfig(hostname="w@h", import_patterns=("statistics", "statistics.*"))
+    loop = ChildLoop(app, config, ChildEnd(theirs), is_process=False)
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    end = ConsumerEnd(ours)
+    frames = []
+
+    def next_frame():
+        until(lambda: frames or frames.extend(end.read() or []) or frames, "the child speaks")
+        return frames.pop(0)
+
+    assert next_frame() == {"ready": True}
+
+    def ask_one(body, **facts):
+        assert end.give((1, head_to_plain(decode_head(body)), {**FACTS, **facts}, False, None))
+        while end.is_sending:
+            assert end.push()
+        return outcome_from_json(next_frame()["outcome"])
+
+    yield ask_one
+    end.close()
+    thread.join(10)
+    theirs.close()
+    assert not thread.is_alive()
+
+
+def celery_message(task, *args, **headers):
+    body = base64.b64encode(json.dumps([args, {}, {}]).encode()).decode()
+    return json.dumps(
+        {
+            "body": body,
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "headers": {"task": task, "id": "id-1", **headers},
+            "properties": {"body_encoding": "base64"},
+        }
+    )
+
+
+def sealed_message(**fields):
+    """Protocol 1 in pickle: its head is inside the body, so only a child may read it."""
+    call = {"task": "t.add", "id": "id-2", "args": [1], "kwargs": {"y": 2}, **fields}
+    return json.dumps(
+        {
+            "body": base64.b64encode(pickle.dumps(call)).decode(),
+            "content-type": "application/x-python-serialize",
+            "content-encoding": "binary",
+            "headers": {},
+            "properties": {"body_encoding": "base64"},
+        }
+    )
+
+
+def pyqs_message(path, *args):
+    return json.dumps({"task": path, "args": args, "kwargs": {}})
+
+
+def test_a_task_runs_and_its_value_stays_in_the_child(ask):
+    outcome = ask(celery_message("t.add", 1, 2))
+
+    assert (outcome.kind, outcome.task, outcome.task_id) == ("succeeded", "t.add", "id-1")
+
+
+def test_a_large_message_passes(ask):
+    assert ask(celery_message("t.add", "x" * 700_000, "y")).kind == "succeeded"
+
+
+def test_arguments_that_do_not_fit_are_the_tasks_failure(ask):
+    outcome = ask(celery_message("t.add"))
+
+    assert (outcome.kind, outcome.exception) == ("failed", "TypeError")
+
+
+def test_a_sealed_message_is_opened_and_decided_here(ask):
+    assert ask(sealed_message()).kind == "succeeded"
+    assert ask(sealed_message(task="not.mine")).kind == "unknown"
+    past = (datetime.now(timezone.utc) - timedelta(hours=1)).isoformat()
+    assert ask(sealed_message(expires=past)).kind == "expired"
+    due = time.time() + 3600
+    later = ask(sealed_message(eta=datetime.fromtimestamp(due, timezone.utc).isoformat()))
+    assert later.kind == "deferred"
+    assert later.eta == pytest.approx(due, abs=1)
+
+
+def test_what_cannot_be_opened_is_told(ask, app):
+    app.conf.accept_content = ["json"]
+    refused = ask(sealed_message())
+
+    assert refused.kind == "undecodable"
+    assert refused.reason.startswith("disallowed")
+
+
+def test_only_modules_the_worker_was_started_with_are_imported_and_only_tasks_run(ask):
+    assert ask(pyqs_message("statistics.mean", [1, 2])).kind == "unknown"
+    assert ask(pyqs_message("os.system", "true")).kind == "unknown"
+
+
+def test_pyqs_hooks_get_pyqs_keys(ask):
+    heard = []
+    events.register_event("pre_process", lambda context: heard.append(("pre", context)))
+    events.register_event("post_process", lambda context: heard.append(("post", context)))
+    events.register_event("post_process", lambda context: 1 / 0)
+
+    assert ask(celery_message("t.add", 1, 2)).kind == "succeeded"
+    assert ask(celery_message("t.fail")).kind == "failed"
+
+    context = {
+        "message_id": "m1",
+        "task_name": "add",
+        "args": [1, 2],
+        "kwargs": {},
+        "full_task_path": "t.add",
+        "fetch_time": 12.5,
+        "queue_url": "http://sqs/q",
+        "timeout": 30,
+        "receipt_handle": "r1",
+    }
+    assert heard[0] == ("pre", context)
+    assert heard[1] == ("post", {**context, "status": "success"})
+    assert heard[3][1]["status"] == "exception"
+    assert "KeyError" in heard[3][1]["exception"]
+
+
+def test_frames_may_come_in_any_pieces():
+    reader, data = FrameReader(), framed(b"one") + framed(b"") + framed(b"three" * 1000)
+
+    found = [frame for start in range(0, len(data), 7) for frame in reader.feed(data[start : start + 7])]
+
+    assert found == [b"one", b"", b"three" * 1000]
+
+
+def test_a_frame_of_absurd_length_is_refused():
+    with pytest.raises(FrameError):
+        FrameReader().feed(b"\xff\xff\xff\xff")
