@@ -6,6 +6,7 @@ import base64
 import json
 from typing import Any
 
+import kombu
 import pytest
 from kombu.exceptions import EncodeError
 
@@ -87,6 +88,10 @@ def call_of(message: wire.TaskMessage, properties: dict[str, Any]) -> TaskCall:
 
 @pytest.mark.parametrize("name", NAMES_5_7)
 def test_the_same_call_gives_the_same_bytes(name: str) -> None:
+    if "json_type" in name and kombu.VERSION < (5, 3):
+        pytest.skip(
+            "kombu writes dates, decimals and bytes in its own JSON from 5.3 on; with an older one we write as it does"
+        )
     # given a captured message, read back into the call that made it
     found = captured()[name]
     body = found["sqs_message"]["Body"]
