@@ -19,6 +19,7 @@ from pyqs_celery import signals
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.delivery import Delivery, QueueInfo
 from pyqs_celery.exceptions import BrokerError, QueueDoesNotExist
+from pyqs_celery.outcome import Outcome
 from pyqs_celery.wire.envelope import decode_head, head_to_plain
 from pyqs_celery.worker import policies
 from pyqs_celery.worker.acker import Acker
@@ -209,8 +210,15 @@ class Consumer:
     def _dispatch(self, action: Dispatch) -> None:
         child = self._children.get(action.slot)
         work = (action.tag, head_to_plain(action.head), self._facts(action), action.last, action.soft_time_limit)
-        if child is None or not child.end.give(work):
-            return  # it has died: the manager's word on it follows, and settles this delivery
+        try:
+            if child is None or not child.end.give(work):
+                return  # it has died: the manager's word on it follows, and settles this delivery
+        except ValueError as exc:  # headers nested deeper than a frame may be; no child could be given them
+            head, reason = action.head, f"the message cannot be handed to a child: {exc}"
+            self._inbox.put(
+                lambda now: self._core.on_outcome(action.slot, Outcome("undecodable", head.task, head.id, reason), now)
+            )
+            return
         self._watch(child)
 
     def _facts(self, action: Dispatch) -> dict[str, Any]:
