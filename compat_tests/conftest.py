@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import sqs, sqs_server  # noqa: F401 - fixtures
 from tests.support.embedded import ROOT, EmbeddedSqs
 from tests.support.worker import Diary, processes_of_session
 
@@ -35,20 +36,6 @@ def peer_version() -> tuple[int, ...]:
         [PEER, "-c", "import celery; print(celery.__version__)"], capture_output=True, text=True, check=True
     )
     return tuple(int(part) for part in done.stdout.strip().split(".")[:3])
-
-
-@pytest.fixture(scope="session")
-def sqs_server() -> Iterator[EmbeddedSqs]:
-    server = EmbeddedSqs()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def sqs(sqs_server: EmbeddedSqs) -> Iterator[EmbeddedSqs]:
-    sqs_server.wipe()
-    yield sqs_server
-    sqs_server.wipe()
 
 
 class Stage:
@@ -144,5 +131,5 @@ def make_stage(tmp_path: Path) -> Iterator[Callable[[str], Stage]]:
 
 
 @pytest.fixture
-def stage(sqs: EmbeddedSqs, make_stage: Callable[[str], Stage]) -> Stage:
+def stage(sqs: EmbeddedSqs, make_stage: Callable[[str], Stage]) -> Stage:  # noqa: F811 - the fixture imported above
     return make_stage(sqs.endpoint)

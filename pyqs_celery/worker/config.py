@@ -43,3 +43,7 @@ class WorkerConfig:
     import_patterns: tuple[str, ...] = ()
     purge: bool = False
     quiet: bool = False
+
+    def stop_seconds(self, mode: Literal["warm", "soft", "cold"]) -> float:
+        """How long running tasks get when the worker stops so."""
+        return {"warm": self.shutdown_timeout, "soft": self.soft_shutdown_timeout, "cold": 0.0}[mode]

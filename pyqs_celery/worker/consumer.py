@@ -343,14 +343,14 @@ class Consumer:
 
     def _stop(self, mode: StopMode, name: str) -> None:
         now = time.time()
-        limits = {"warm": self.config.shutdown_timeout, "soft": self.config.soft_shutdown_timeout, "cold": 0.0}
         if not self._core.stopping:
             how = "Warm" if mode == "warm" else "Cold"
             signals.worker_shutting_down.send(sender=self.hostname, sig=name, how=how, exitcode=0)
         self._discovery.stop()
         for receiver in self._receivers.values():
             receiver.stop()
-        self._acker.stop_at(now + limits[mode] + self.config.wait_time_seconds + GIVE_UP_AFTER_DEADLINE_SECONDS)
+        last = self.config.stop_seconds(mode) + self.config.wait_time_seconds + GIVE_UP_AFTER_DEADLINE_SECONDS
+        self._acker.stop_at(now + last)
         self._core.on_stop(mode, now)
 
 

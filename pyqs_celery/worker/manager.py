@@ -209,14 +209,15 @@ class Manager:
             self._control.send({"dump": True})
 
     def _stop(self, mode: StopMode, signum: int | None) -> None:
-        limits = {"warm": self.config.shutdown_timeout, "soft": self.config.soft_shutdown_timeout, "cold": 0.0}
         if mode == "soft" and (self._stopping == "soft" or not self.config.soft_shutdown_timeout):
             mode = "cold"
         if self._stopping == mode:
             return
         self._stopping = mode
         self._say(f"worker: {'Warm' if mode == 'warm' else 'Cold'} shutdown (MainProcess)")
-        self._deadline = time.monotonic() + limits[mode] + self.config.wait_time_seconds + STOP_MARGIN_SECONDS
+        self._deadline = (
+            time.monotonic() + self.config.stop_seconds(mode) + self.config.wait_time_seconds + STOP_MARGIN_SECONDS
+        )
         self._due.clear()
         if self._control is not None:
             name = signal.Signals(signum).name if signum else ""
