@@ -46,7 +46,7 @@ def test_a_killed_child_costs_its_one_task_a_second_run(sqs, busy_worker):
         os.kill(victim, signal.SIGKILL)
 
     # then every task ends in success, and only what was running runs again
-    until(lambda: all_have_run(worker), "every task has run", ALLOWED_SECONDS + 20)
+    until(lambda: all_have_run(worker), "every task has run", ALLOWED_SECONDS)
     sqs.wait_empty("emails")
     started = worker.diary.count("start")
     assert sum(started.values()) <= TASKS + 3
@@ -61,7 +61,7 @@ def test_a_killed_consumer_is_replaced_with_its_children(sqs, busy_worker):
 
     os.kill(consumer, signal.SIGKILL)
 
-    until(lambda: all_have_run(worker), "every task has run", ALLOWED_SECONDS + 30)
+    until(lambda: all_have_run(worker), "every task has run", ALLOWED_SECONDS)
     sqs.wait_empty("emails", ALLOWED_SECONDS)
     worker.wait_family(5)
     assert "a new one is started" in worker.log
@@ -76,7 +76,7 @@ def test_when_the_manager_is_killed_all_leave_and_a_new_worker_finishes(sqs, bus
     worker.check_nobody_left(ALLOWED_SECONDS)
     second = busy_worker()
 
-    until(lambda: all_have_run(second), "every task has run", ALLOWED_SECONDS + 30)
+    until(lambda: all_have_run(second), "every task has run", ALLOWED_SECONDS)
     sqs.wait_empty("emails", ALLOWED_SECONDS)
     assert second.stop() == 0
 
