@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.delivery import Delivery, QueueInfo
-from pyqs_celery.exceptions import BrokerError, BrokerUnavailable, QueueDoesNotExist
+from pyqs_celery.exceptions import BrokerError, BrokerUnavailable
 from pyqs_celery.utils.backoff import backoff
 from pyqs_celery.utils.log import Sometimes
 
@@ -86,6 +86,5 @@ class Receiver:
             logger.error("Queue %s: %s; trying again", self.queue.name, exc)
         if isinstance(exc, BrokerUnavailable) and self._failures % RESET_AFTER == 0:
             self._client.reset()
-        if not isinstance(exc, QueueDoesNotExist):
-            self._stopped.wait(backoff(self._failures))
+        self._stopped.wait(backoff(self._failures))
         self._on_polled(self.queue.name, [], exc)
