@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import datetime, timedelta, timezone
 
@@ -229,15 +230,17 @@ def test_a_fifo_group_keeps_its_order_through_a_failure_and_blocks_no_other(sqs,
     assert worker.stop() == 0
 
 
-def test_a_soft_time_limit_is_told_to_the_task_and_a_hard_one_ends_it(sqs, start_worker, send):
+def test_a_soft_time_limit_is_told_to_the_task_and_a_hard_one_ends_it(sqs, start_worker, send, tmp_path):
+    never_opened = tmp_path / "gate"
+    os.mkfifo(never_opened)
     sqs.create("emails", VisibilityTimeout=60)
     send("slow_but_told", "emails", "soft")
-    send("pause", "emails", "hard", 60, time_limit=1)
+    send("pass_gate", "emails", "hard", str(never_opened), time_limit=1)
 
     worker = start_worker("-Q", "emails", "-c", "2")
 
     worker.diary.wait("told", 1)
-    worker.wait_logged("Hard time limit (1s) exceeded for proj.pause")
+    worker.wait_logged("Hard time limit (1s) exceeded for proj.pass_gate")
     worker.wait_logged("Soft time limit (0.2s) exceeded for proj.slow_but_told")
     until(lambda: sqs.left("emails") == 1, "the one that told is deleted, the other stays")
     assert worker.stop() == 0
@@ -270,15 +273,19 @@ def test_a_task_sees_sqs_facts(sqs, start_worker, send):
 
 @pytest.mark.slow
 @pytest.mark.timeout(150)
-def test_a_minute_long_task_on_a_five_second_queue_starts_once_among_three_workers(sqs, start_worker, send):
+def test_a_minute_long_task_on_a_five_second_queue_starts_once_among_three_workers(sqs, start_worker, send, tmp_path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
     sqs.create("emails", VisibilityTimeout=5)
-    send("pause", "emails", "long", 60)
+    send("pass_gate", "emails", "long", str(gate))
 
     workers = [start_worker("-Q", "emails", "-c", "1", "-n", f"w{number}") for number in range(3)]
-
+    workers[0].diary.wait("start", 1)
     began = time.monotonic()
-    workers[0].diary.wait("end", 1, 100)
-    assert time.monotonic() - began >= 59
+    until(lambda: time.monotonic() - began >= 60, "a minute has passed", 70)
+    gate.write_text("")
+
+    workers[0].diary.wait("end", 1)
     assert workers[0].diary.count("start") == {"long": 1}
     sqs.wait_empty("emails")
     assert [worker.stop() for worker in workers] == [0, 0, 0]

@@ -23,7 +23,7 @@ def busy_worker(sqs, start_worker, send) -> Callable[[], Any]:
     sqs.create("emails")
     with send.app.publisher().batch():
         for number in range(TASKS):
-            send("pause", "emails", number, 0.02)
+            send("grind", "emails", number, 20_000)
 
     def start() -> Any:
         worker = start_worker("-Q", "emails", "-c", "4", f"worker_lease_seconds={LEASE_SECONDS}")
