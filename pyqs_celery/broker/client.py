@@ -17,7 +17,7 @@ from pyqs_celery.broker.credentials import session_for
 from pyqs_celery.broker.delivery import Delivery, Outgoing, QueueInfo
 from pyqs_celery.broker.errors import broker_error, error_class
 from pyqs_celery.broker.limits import CONNECT_TIMEOUT_SECONDS, READ_MARGIN_SECONDS
-from pyqs_celery.exceptions import AccessDenied, ReceiptExpired
+from pyqs_celery.exceptions import AccessDenied, BrokerError, ReceiptExpired
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,11 @@ class EntryError:
     retryable: bool = True
     lost: bool = False
     forbidden: bool = False
+
+    @classmethod
+    def of(cls, error: BrokerError) -> EntryError:
+        """The error of each entry of a batch that was refused, or not answered, as a whole."""
+        return cls(error.code or "", str(error), error.retryable, forbidden=isinstance(error, AccessDenied))
 
 
 @dataclass(frozen=True, slots=True)

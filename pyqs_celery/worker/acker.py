@@ -17,12 +17,12 @@ from pyqs_celery.broker.dead_letters import copy_of, dead_letter
 from pyqs_celery.broker.delivery import Delivery, Outgoing, QueueInfo
 from pyqs_celery.broker.publisher import batches
 from pyqs_celery.broker.queues import dead_letter_attributes, find_predefined
-from pyqs_celery.exceptions import AccessDenied, BrokerError, QueueDoesNotExist
+from pyqs_celery.exceptions import BrokerError, QueueDoesNotExist
 from pyqs_celery.utils.backoff import backoff
 from pyqs_celery.utils.log import Sometimes
 from pyqs_celery.worker.core.deferral import MAX_VISIBILITY_SECONDS
 from pyqs_celery.worker.core.values import Ack, DeadLetter, Hop, Release, Settled
-from pyqs_celery.worker.io import IoThreads, News
+from pyqs_celery.worker.io import IoThreads
 
 logger = logging.getLogger("celery.worker.consumer.consumer")
 BATCH = 10
@@ -68,9 +68,9 @@ class Batch:
 
 
 class Acker:
-    """Settles deliveries. ``queue(name)`` gives a queue's facts, ``post`` hands news to the loop's thread.
+    """Settles deliveries. ``queue(name)`` gives a queue's facts.
 
-    ``settled`` is called there with the ends; every entry ends exactly once.
+    ``settled`` is called in the loop's thread with the ends; every entry ends exactly once.
     """
 
     def __init__(
@@ -78,13 +78,11 @@ class Acker:
         client: SqsClient,
         queue: Callable[[str], QueueInfo],
         threads: IoThreads,
-        post: Callable[[News], None],
         settled: Callable[[list[Settled], float], None],
     ) -> None:
         self._client = client
         self._queue = queue
         self._threads = threads
-        self._post = post
         self._settled = settled
         self._waiting: dict[tuple[str, Kind, str], Batch] = {}
         self._later: list[tuple[float, int, Entry]] = []
@@ -136,24 +134,19 @@ class Acker:
         call = {"delete": self._delete, "release": self._release, "move": self._move}[kind]
         queue = self._queue(name)
 
-        def job() -> None:
+        def attempt() -> BatchResult | BrokerError:
             try:
-                result: BatchResult | BrokerError = call(queue, entries, target)
+                return call(queue, entries, target)
             except BrokerError as exc:
-                result = exc
-            self._post(lambda now: self._ended(queue, kind, entries, result, now))
+                return exc
 
-        self._threads.put(job)
+        self._threads.ask(attempt, lambda result, now: self._ended(kind, entries, result, now))
 
-    def _ended(
-        self, queue: QueueInfo, kind: Kind, entries: list[Entry], result: BatchResult | BrokerError, now: float
-    ) -> None:
+    def _ended(self, kind: Kind, entries: list[Entry], result: BatchResult | BrokerError, now: float) -> None:
         settled: list[Settled] = []
         for number, entry in enumerate(entries):
             if isinstance(result, BrokerError):
-                error = EntryError(
-                    result.code or "", str(result), result.retryable, forbidden=isinstance(result, AccessDenied)
-                )
+                error = EntryError.of(result)
             elif str(number) in result.failed:
                 error = result.failed[str(number)]
             elif str(number) in result.ok:
@@ -227,8 +220,7 @@ class Acker:
             except BrokerError as exc:
                 if isinstance(exc, QueueDoesNotExist):
                     self._urls.pop(target, None)
-                error = EntryError(exc.code or "", str(exc), exc.retryable, forbidden=isinstance(exc, AccessDenied))
-                failed.update({numbers[id(copy)]: error for copy in part})
+                failed.update({numbers[id(copy)]: EntryError.of(exc) for copy in part})
             else:
                 ok |= result.ok
                 failed.update(result.failed)

@@ -37,6 +37,7 @@ from pyqs_celery.worker.core.values import (
     Kill,
     Note,
     Poll,
+    QueuePolicy,
     Release,
     StopMode,
 )
@@ -80,9 +81,12 @@ class Consumer:
         self._core = WorkerCore(policies.core_config(config), policies.task_policies(app, config), decode_head)
         self._notes = Notes(app.tasks, config.hostname, self)
         self._inbox = Inbox()
-        self._threads = (IoThreads("settle", SETTLE_THREADS), IoThreads("keep", KEEP_THREADS))
-        self._acker = Acker(self._client, self._queue, self._threads[0], self._inbox.put, self._core.on_settled)
-        self._keeper = Keeper(self._client, self._queue, self._threads[1], self._inbox.put, self._core.on_extended)
+        self._threads = (
+            IoThreads("settle", SETTLE_THREADS, self._inbox.put),
+            IoThreads("keep", KEEP_THREADS, self._inbox.put),
+        )
+        self._acker = Acker(self._client, self._queue, self._threads[0], self._core.on_settled)
+        self._keeper = Keeper(self._client, self._queue, self._threads[1], self._core.on_extended)
         self._discovery = Discovery(
             self._client,
             config,
@@ -147,7 +151,6 @@ class Consumer:
         for threads in self._threads:
             threads.close()
         signals.worker_shutdown.send(sender=self)
-        self._control.send({"done": True})
         for child in list(self._children.values()):
             self._forget(child)
         self._selector.close()
@@ -178,12 +181,10 @@ class Consumer:
             line = policies.describe(rows[queue.name])
             logger.info("Queue %s", line)
             self._say(f"  queue:       {line}")
-        if fresh or len(rows) != len(self._receivers):
-            logger.debug("Serving %d queues", len(rows))
         self._core.set_queues(rows.values(), now)
         self._tell_ready()
 
-    def _policy(self, queue: QueueInfo) -> Any:
+    def _policy(self, queue: QueueInfo) -> QueuePolicy:
         return policies.queue_policy(queue, self.config, self._broker, self.app.conf.sqs_dead_letter_queue)
 
     def _polled(self, queue: str, deliveries: list[Delivery], error: BrokerError | None) -> None:
@@ -203,7 +204,6 @@ class Consumer:
         logger.info("Connected to %s", self._broker.shown)
         ready_log.info("%s ready.", self.hostname)
         signals.worker_ready.send(sender=self)
-        self._control.send({"ready": True})
 
     # -- children ----------------------------------------------------------------------------------
 
@@ -257,22 +257,24 @@ class Consumer:
         """Take what a child says; False when there is no more."""
         try:
             frames = child.end.read()
+            for frame in frames or ():
+                self._on_frame(child, frame)
         except FrameError as exc:
             logger.error("Child %d of slot %d said what is no report: %s; it is stopped", child.pid, child.slot, exc)
             self._request_kill(child)
             frames = None
         if frames is None:
             self._ended(child)
-            return False
-        now = time.time()
-        for frame in frames:
-            if "outcome" in frame:
-                self._core.on_outcome(child.slot, outcome_from_json(frame["outcome"]), now)
-            if frame.get("ready"):
-                self._core.on_slot_ready(child.slot, now)
-            if frame.get("retire"):
-                self._core.on_slot_retired(child.slot, now)
         return bool(frames)
+
+    def _on_frame(self, child: Child, frame: dict[str, Any]) -> None:
+        now = time.time()
+        if "outcome" in frame:
+            self._core.on_outcome(child.slot, outcome_from_json(frame["outcome"]), now)
+        if frame.get("ready"):
+            self._core.on_slot_ready(child.slot, now)
+        if frame.get("retire"):
+            self._core.on_slot_retired(child.slot, now)
 
     def _ended(self, child: Child) -> None:
         """Its socket is closed. If it was idle, its slot is simply gone; else the manager's word says why it died."""

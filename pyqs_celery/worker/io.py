@@ -7,7 +7,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import TypeVar
 
+Answer = TypeVar("Answer")
 News = Callable[[float], None]
 """Something to be done by the loop, which calls it with the present instant (epoch seconds)."""
 
@@ -55,9 +57,10 @@ class Inbox:
 
 
 class IoThreads:
-    """A few threads that run jobs in the order they come. Jobs report by themselves and must not raise."""
+    """A few threads that make calls in the order they come. ``post`` hands news to the loop's thread."""
 
-    def __init__(self, name: str, count: int) -> None:
+    def __init__(self, name: str, count: int, post: Callable[[News], None]) -> None:
+        self._post = post
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads = [
             threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True) for number in range(count)
@@ -65,8 +68,13 @@ class IoThreads:
         for thread in self._threads:
             thread.start()
 
-    def put(self, job: Callable[[], None]) -> None:
-        """Run a job soon."""
+    def ask(self, call: Callable[[], Answer], then: Callable[[Answer, float], None]) -> None:
+        """Make a call in a thread, and hand what it returns to ``then(answer, now)`` in the loop's. It must not raise."""
+
+        def job() -> None:
+            answer = call()
+            self._post(lambda now: then(answer, now))
+
         self._jobs.put(job)
 
     def _run(self) -> None:

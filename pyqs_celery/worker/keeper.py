@@ -11,38 +11,31 @@ from pyqs_celery.broker.delivery import QueueInfo
 from pyqs_celery.exceptions import BrokerError, QueueDoesNotExist
 from pyqs_celery.utils.log import Sometimes
 from pyqs_celery.worker.core.values import Extend, Extended
-from pyqs_celery.worker.io import IoThreads, News
+from pyqs_celery.worker.io import IoThreads
 
 logger = logging.getLogger("celery.worker.consumer.consumer")
 
 
 class Keeper:
-    """Makes the requests; ``extended`` is called with their ends in the loop's thread, which ``post`` reaches."""
+    """Makes the requests; ``extended`` is called with their ends in the loop's thread."""
 
     def __init__(
         self,
         client: SqsClient,
         queue: Callable[[str], QueueInfo],
         threads: IoThreads,
-        post: Callable[[News], None],
         extended: Callable[[list[Extended], float], None],
     ) -> None:
         self._client = client
         self._queue = queue
         self._threads = threads
-        self._post = post
         self._extended = extended
         self._tell = Sometimes()
 
     def extend(self, action: Extend) -> None:
         """Renew the leases of up to ten deliveries of one queue."""
         queue = self._queue(action.queue)
-
-        def job() -> None:
-            ends = self._ask(queue, action)
-            self._post(lambda now: self._extended(ends, now))
-
-        self._threads.put(job)
+        self._threads.ask(lambda: self._ask(queue, action), self._extended)
 
     def _ask(self, queue: QueueInfo, action: Extend) -> list[Extended]:
         handles = {

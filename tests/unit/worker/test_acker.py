@@ -56,10 +56,14 @@ class FakeSqs:
 
 
 class AtOnce:
-    """Runs jobs where they are put."""
+    """Makes calls where they are asked for, and leaves their answers as news."""
 
-    def put(self, job):
-        job()
+    def __init__(self, news):
+        self.news = news
+
+    def ask(self, call, then):
+        answer = call()
+        self.news.append(lambda now: then(answer, now))
 
 
 @pytest.fixture
@@ -71,7 +75,7 @@ def sqs():
 def world(sqs):
     world = SimpleNamespace(now=1000.0, ends=[])
     news = []
-    world.acker = Acker(sqs, lambda name: QUEUE, AtOnce(), news.append, lambda settled, now: world.ends.extend(settled))
+    world.acker = Acker(sqs, lambda name: QUEUE, AtOnce(news), lambda settled, now: world.ends.extend(settled))
 
     def run(seconds=0.0):
         world.now += seconds
