@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pyqs_celery.worker.core.values import StopTimes
+
 PoolName = Literal["prefork", "threads", "solo"]
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerConfig:
+class WorkerConfig(StopTimes):
     """Everything the manager, consumer and children need to know. Durations in seconds.
 
     ``queues`` are names or globs as the user gave them; empty means the application's default
@@ -34,8 +36,6 @@ class WorkerConfig:
     max_memory_per_child: int | None = None  # KiB, as Celery
     time_limit: float | None = None
     soft_time_limit: float | None = None
-    shutdown_timeout: float = 25.0
-    soft_shutdown_timeout: float = 0.0
     ack_before_run_waits: bool = False
     create_queues: bool = False
     queue_refresh_seconds: float = 30.0
@@ -43,7 +43,3 @@ class WorkerConfig:
     import_patterns: tuple[str, ...] = ()
     purge: bool = False
     quiet: bool = False
-
-    def stop_seconds(self, mode: Literal["warm", "soft", "cold"]) -> float:
-        """How long running tasks get when the worker stops so."""
-        return {"warm": self.shutdown_timeout, "soft": self.soft_shutdown_timeout, "cold": 0.0}[mode]

@@ -96,6 +96,38 @@ def test_a_task_that_kills_its_process_ends_in_the_dead_letter_queue(sqs, start_
     assert worker.stop() == 0
 
 
+def test_a_task_that_lies_on_its_childs_channel_costs_its_child_and_nobody_else(sqs, start_worker, send):
+    sqs.create_with_dead_letters("emails", 1, VisibilityTimeout=1)
+    send("lie_to_the_consumer", "emails", "liar")
+    worker = start_worker("-Q", "emails", "-c", "2")
+    worker.diary.wait("run", 1)
+    consumer = worker.family()[0]
+
+    worker.wait_logged("said what is no report")
+    send("note", "emails", "honest")
+
+    worker.diary.wait("run", 2)
+    until(lambda: sqs.left("emails-dlq") == 1, "the liar is in the dead-letter queue", 30)
+    assert worker.family()[0] == consumer
+    assert worker.stop() == 0
+
+
+def test_a_queue_that_is_said_to_be_gone_is_not_asked_without_pause(sqs, start_worker):
+    """SQS may say for a while that a queue is gone which GetQueueUrl still finds."""
+    sqs.create("emails")
+    sqs.faults({"kind": "missing", "action": "ReceiveMessage"})
+    worker = start_worker("-Q", "emails", "-c", "1")
+    until(lambda: sqs.requests().get("ReceiveMessage", 0) >= 5, "five receives were refused", 30)
+
+    first = next(entry for entry in worker.log.splitlines() if "there is no such queue" in entry)
+
+    assert first
+    assert sqs.requests()["ReceiveMessage"] < 20
+    sqs.faults()
+    sqs.wait_polled("emails", 60)
+    assert worker.stop() == 0
+
+
 def test_stopped_and_continued_beyond_its_lease_a_worker_says_so_and_goes_on(sqs, start_worker, send, tmp_path):
     # given a task that waits at a gate, under a lease of five seconds
     sqs.create("emails", VisibilityTimeout=5)

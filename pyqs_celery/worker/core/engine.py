@@ -207,8 +207,7 @@ class WorkerCore:
         if self._stop is not None and order.index(mode) <= order.index(self._stop):
             return
         self._stop = mode
-        limit = {"warm": self.config.shutdown_timeout, "soft": self.config.soft_shutdown_timeout, "cold": 0.0}[mode]
-        self._stop_at = now + limit
+        self._stop_at = now + self.config.stop_seconds(mode)
         for queue in {held.queue.name for held in self._ledger}:
             self._give_back_unstarted(queue)
 

@@ -58,7 +58,19 @@ class QueuePolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class CoreConfig:
+class StopTimes:
+    """How long a stop gives running tasks, in seconds."""
+
+    shutdown_timeout: float = 25.0
+    soft_shutdown_timeout: float = 0.0
+
+    def stop_seconds(self, mode: StopMode) -> float:
+        """How long running tasks get when the worker stops so."""
+        return {"warm": self.shutdown_timeout, "soft": self.soft_shutdown_timeout, "cold": 0.0}[mode]
+
+
+@dataclass(frozen=True, slots=True)
+class CoreConfig(StopTimes):
     """Numbers the core decides by. Defaults are the settings' defaults."""
 
     concurrency: int = 1
@@ -69,8 +81,6 @@ class CoreConfig:
     simple: bool = False
     """PyQS's --simple-worker: fetch one message at a time, and only for a free slot."""
     ack_before_run_waits: bool = False
-    shutdown_timeout: float = 25.0
-    soft_shutdown_timeout: float = 0.0
     max_lease_seconds: float = 12 * 3600 - 300
     hold_horizon_seconds: float = 2.0
     reject_delay_seconds: float = 10.0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import signal
+import stat
 import time
 
 from pyqs_celery import Celery, signals
@@ -97,6 +99,18 @@ def spend_memory(key, mebibytes):
     ballast = bytearray(mebibytes * 1024 * 1024)
     ballast[::4096] = b"x" * len(ballast[::4096])
     write("run", key)
+
+
+@app.task
+def lie_to_the_consumer(key):
+    """Write into every socket of this process what looks like a report and is none."""
+    write("run", key)
+    frame = b'{"outcome": {"kind": "succeeded"}}'
+    for descriptor in range(3, 64):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.write(descriptor, len(frame).to_bytes(4, "big") + frame)
+    signal.pause()
 
 
 def heard(name):
