@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pyqs_celery import _state, continuations, signals, states
 from pyqs_celery.app.request import Context, from_message
 from pyqs_celery.app.task import call_in_worker, is_exhausted
+from pyqs_celery.app.trace import tracer_of
 from pyqs_celery.exceptions import Ignore, OperationalError, Reject, Retry, SoftTimeLimitExceeded
 from pyqs_celery.outcome import Outcome
 from pyqs_celery.utils.einfo import ExceptionInfo
@@ -62,10 +63,14 @@ def execute(
         return Outcome("unsupported", task.name, message.id, unsupported)
     request = from_message(message, sqs=sqs, hostname=hostname)
     request.id = request.id or sqs.get("message_id")
-    run = Run(app, task, request, last_delivery=last_delivery, time_limit=time_limit)
+    if native_retry(app, task):
+        # every receipt of the same message is a try of its task
+        request.retries = (message.retries or 0) + max(0, int(sqs.get("receive_count") or 1) - 1)
+    request._last_delivery, request._time_limit = last_delivery, time_limit
     started = time.monotonic()
     try:
-        ended = run.perform(message.args, message.kwargs)
+        tracer = tracer_of(app, task, hostname)
+        ended = tracer(request.id, message.args, message.kwargs, vars(request))
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as exc:  # noqa: BLE001 - whatever it was, the message must be given a fate
@@ -79,7 +84,8 @@ def _outcome(task: Task, request: Context, ended: Ended, runtime: float) -> Outc
     if ended.state == states.SUCCESS:
         return Outcome("succeeded", task.name, request.id, **told)
     if ended.state == states.RETRY:
-        return Outcome("retried", task.name, request.id, one_line(exc), **told)
+        delay = getattr(exc, "native_delay", None)
+        return Outcome("retried", task.name, request.id, one_line(exc), native_delay=delay, **told)
     if ended.state == states.IGNORED:
         return Outcome("ignored", task.name, request.id, **told)
     if ended.state == states.REJECTED:
@@ -130,16 +136,15 @@ class Run:
         task: Task,
         request: Context,
         *,
-        last_delivery: bool,
         throw: bool = False,
-        time_limit: AbstractContextManager[Any] | None = None,
     ) -> None:
         self.app = app
         self.task = task
         self.request = request
-        self.last_delivery = last_delivery
         self.throw = throw
-        self.time_limit = time_limit or nullcontext()
+        self.last_delivery = bool(request.get("_last_delivery", True))
+        limit: AbstractContextManager[Any] | None = request.get("_time_limit")
+        self.time_limit = limit or nullcontext()
 
     def perform(self, args: Any, kwargs: Any) -> Ended:
         """All steps. Raises only what is not the task's own failure."""
@@ -293,12 +298,14 @@ def _completed(value: Any) -> Any:
     """Wait for the value of an ``async def`` task."""
     if not hasattr(value, "__await__"):
         return value
-    import asyncio
+    from pyqs_celery.utils import aio
 
-    async def wait() -> Any:
-        return await value
+    return aio.run(value)
 
-    return asyncio.run(wait())
+
+def native_retry(app: Celery, task: Task) -> bool:
+    """True if a retry of this task is the same message coming back, not a new one (``sqs_retry = "native"``)."""
+    return (getattr(task, "sqs_retry", None) or app.conf.sqs_retry) == "native"
 
 
 def _repr(exc: BaseException) -> str:
@@ -329,8 +336,7 @@ def apply_eagerly(task: Task, args: Any, kwargs: Any, task_id: str, throw: bool,
         delivery_info={"is_eager": True, "exchange": "", "routing_key": options.get("queue"), "priority": None},
         hostname="localhost",
     )
-    run = Run(app, task, request, last_delivery=True, throw=False)
-    ended = run.perform(list(args), dict(kwargs))
+    ended = tracer_of(app, task, "localhost", eager=True)(task_id, list(args), dict(kwargs), vars(request))
     if ended.state == states.RETRY:
         again = getattr(ended.value, "eager_call", None)
         if again is not None:

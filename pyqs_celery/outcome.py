@@ -26,7 +26,8 @@ class Outcome:
     ``succeeded``    the task returned.
     ``failed``       it raised; ``exhausted`` when its own retries are used up, ``timed_out`` when a
                      time limit ended it.
-    ``retried``      the retry message is safely on its queue, so this one is finished.
+    ``retried``      the retry message is safely on its queue, so this one is finished; with
+                     ``native_delay`` this very message is to come back after so many seconds.
     ``ignored``      the task raised ``Ignore``.
     ``rejected``     the task raised ``Reject``; ``requeue`` as given there.
     ``expired``      found past its ``expires`` by the child (sealed messages only).
@@ -46,3 +47,4 @@ class Outcome:
     timed_out: bool = False
     runtime_seconds: float = 0.0
     eta: float | None = None
+    native_delay: float | None = None

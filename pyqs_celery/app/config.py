@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-from pyqs_celery.app.config_table import SETTINGS
+from pyqs_celery.app.config_table import IDLE_DEFAULTS, SETTINGS
 from pyqs_celery.exceptions import ImproperlyConfigured
 
 _ENVIRONMENT = {
@@ -17,14 +17,30 @@ _ENVIRONMENT = {
 _MISSING = object()
 
 
+_OLD_PREFIXES = {"worker_": "CELERYD_", "beat_": "CELERYBEAT_", "broker_": "BROKER_", "task_": "CELERY_"}
+
+
+_OLD_NAMES_OF_NO_RULE = {
+    "CELERY_SEND_EVENTS": "worker_send_task_events",
+    "CELERY_SEND_TASK_SENT_EVENT": "task_send_sent_event",
+    "CELERY_TASK_SERIALIZER": "task_serializer",
+    "CELERYD_WORKER_LOST_WAIT": "worker_lost_wait",
+}
+
+
 def _old_names() -> dict[str, str]:
+    """Celery 3's upper-case names. ``CELERY_`` stands before most; workers, beat and brokers have prefixes of their own."""
     found = {}
-    for setting in SETTINGS.values():
-        stem = setting.name.split("_", 1)[-1] if setting.name.startswith("task_") else setting.name
-        found[f"CELERY_{stem.upper()}"] = setting.name
-        if setting.old:
-            found[setting.old] = setting.name
-    return found
+    for name in (*SETTINGS, *IDLE_DEFAULTS):
+        for prefix, old in _OLD_PREFIXES.items():
+            if name.startswith(prefix):
+                found[old + name[len(prefix) :].upper()] = name
+        if not name.startswith("task_"):
+            found[f"CELERY_{name.upper()}"] = name
+            if not name.startswith(("worker_", "beat_")):
+                found.setdefault(name.upper(), name)
+    found.update({setting.old: setting.name for setting in SETTINGS.values() if setting.old})
+    return found | _OLD_NAMES_OF_NO_RULE
 
 
 OLD_NAMES: dict[str, str] = _old_names()
@@ -36,11 +52,11 @@ def canonical(key: str, namespace: str | None = None) -> str | None:
 
     With a namespace (``CELERY``) keys are ``CELERY_`` and the new name in capitals; old names keep working.
     """
-    if key in SETTINGS:
+    if key in SETTINGS or key in IDLE_DEFAULTS:
         return key
     if namespace and key.startswith(namespace):
         rest = key[len(namespace) :].lstrip("_") if not namespace.endswith("_") else key[len(namespace) :]
-        if rest.isupper() and rest.lower() in SETTINGS:
+        if rest.isupper() and (rest.lower() in SETTINGS or rest.lower() in IDLE_DEFAULTS):
             return rest.lower()
     return OLD_NAMES.get(key)
 
@@ -94,8 +110,8 @@ class Settings(MutableMapping[str, Any]):
                 return layer[name]
         if name in self._defaults:
             return self._defaults[name]
-        if name in SETTINGS:
-            default = SETTINGS[name].default
+        if name in SETTINGS or name in IDLE_DEFAULTS:
+            default = SETTINGS[name].default if name in SETTINGS else IDLE_DEFAULTS[name]
             # dictionaries may be changed in place, so each app gets its own
             return self._defaults.setdefault(name, dict(default) if isinstance(default, dict) else default)
         raise KeyError(key)
@@ -113,7 +129,7 @@ class Settings(MutableMapping[str, Any]):
         self._on_change(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**SETTINGS, **self._read(), **self._changes})
+        return iter({**SETTINGS, **IDLE_DEFAULTS, **self._defaults, **self._read(), **self._changes})
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -122,7 +138,8 @@ class Settings(MutableMapping[str, Any]):
         if not isinstance(key, str):
             return False
         name = canonical(key, self.namespace) or key
-        return name in SETTINGS or name in self._changes or name in self._read()
+        known = (SETTINGS, IDLE_DEFAULTS, self._defaults, self._changes, self._read())
+        return any(name in layer for layer in known)
 
     def __getattr__(self, key: str) -> Any:
         if key.startswith("__"):

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import inspect
-import random
+import sys
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import _state
+from pyqs_celery.app.autoretry import add_autoretry
+from pyqs_celery.app.options import starts_per_second, warn_of_typos
 from pyqs_celery.app.request import Context
-from pyqs_celery.exceptions import Ignore, MaxRetriesExceededError, OperationalError, Reject, Retry
+from pyqs_celery.broker.limits import MAX_VISIBILITY_SECONDS
+from pyqs_celery.exceptions import (
+    Ignore,
+    ImproperlyConfigured,
+    MaxRetriesExceededError,
+    OperationalError,
+    Reject,
+    Retry,
+)
+from pyqs_celery.utils.times import to_epoch
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -76,11 +87,18 @@ class Task:
     queue: Any = None
     MaxRetriesExceededError = MaxRetriesExceededError
     OperationalError = OperationalError
-    Request: Any = None
-    Strategy: Any = None
+    Request: Any = "celery.worker.request:Request"
+    Strategy: Any = "celery.worker.strategy:default"
+    sqs_retry: str | None = None
+    pydantic: bool = False
+    request_stack: Any = None
 
     _signature: inspect.Signature | None = None
     _options: dict[str, Any] | None = None
+
+    def __class_getitem__(cls, item: Any) -> type[Task]:
+        """``Task[P, R]`` in annotations, as the stubs of Celery have it."""
+        return cls
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -110,9 +128,11 @@ class Task:
         """Take the settings of ``app``, and the attributes that task_annotations give this task."""
         self.app = app
         self._options = None
+        self.request_stack = RequestStack(self)
         conf = app.conf
-        if self.ignore_result is None:
-            self.ignore_result = conf.task_ignore_result
+        for name, setting in FROM_SETTINGS.items():
+            if getattr(self, name, None) is None:
+                setattr(self, name, conf[setting])
         annotations = conf.task_annotations or ()
         for annotation in annotations if isinstance(annotations, (list, tuple)) else (annotations,):
             found = (
@@ -122,6 +142,13 @@ class Task:
             )
             for key, value in found.items():
                 setattr(self, key.lstrip("@"), value)
+        starts_per_second(self.rate_limit)
+        if self.sqs_retry not in (None, "message", "native"):
+            raise ImproperlyConfigured(f"task {self.name}: sqs_retry is 'message' or 'native', not {self.sqs_retry!r}")
+        if self._signature is None:
+            self._signature = _call_signature(self.run, bind=False)
+        if self.autoretry_for and not hasattr(self, "_orig_run"):
+            add_autoretry(self)
         self.on_bound(app)
 
     def _get_app(self) -> Any:
@@ -180,7 +207,12 @@ class Task:
         if self._options is None:
             found = {key: getattr(self, key, None) for key in EXECUTION_OPTIONS}
             self._options = {key: value for key, value in found.items() if value is not None}
+        if self.pydantic:
+            from pyqs_celery.app.pydantic_tasks import dump_arguments
+
+            args, kwargs = dump_arguments(args, kwargs)
         if self.app.conf.task_always_eager:
+            args, kwargs = self._through_serializer(args, kwargs, options.get("serializer"))
             return self.apply(args, kwargs, task_id=task_id, link=link, link_error=link_error, **options)
         options = {**self._options, **options}
         options.setdefault("ignore_result", self.ignore_result)
@@ -201,6 +233,15 @@ class Task:
                 self._signature.bind(*(args or ()), **(kwargs or {}))
             except TypeError as exc:
                 raise TypeError(f"{self.name}() {exc}") from exc
+
+    def _through_serializer(self, args: Any, kwargs: Any, serializer: str | None) -> tuple[Any, Any]:
+        """What a worker would get of these arguments, so that eager tests find what cannot be sent."""
+        from kombu.serialization import dumps, loads, prepare_accept_content
+
+        wanted = serializer or self.serializer or self.app.conf.task_serializer
+        content_type, encoding, data = dumps((list(args or ()), dict(kwargs or {})), serializer=wanted)
+        received, keywords = loads(data, content_type, encoding, accept=prepare_accept_content([content_type]))
+        return received, keywords
 
     def shadow_name(self, args: Any, kwargs: Any, options: Any) -> str | None:
         """Another name to show for a call, for subclasses."""
@@ -280,7 +321,7 @@ class Task:
         request = self.request
         limit = self.max_retries if max_retries is None else max_retries
         if request.called_directly:
-            raise exc or Retry("Task can be retried", None)
+            raise exc or sys.exc_info()[1] or Retry("Task can be retried", None)
         if eta is None and countdown is None:
             countdown = self.default_retry_delay
         retries = request.retries + 1
@@ -302,6 +343,8 @@ class Task:
         ret.sig = self.signature(arguments, keywords, **{k: v for k, v in call.items() if v is not None})
         if request.is_eager:
             ret.eager_call = (arguments, keywords, call)  # type: ignore[attr-defined]
+        elif args is None and kwargs is None and not options and self._comes_back(eta, countdown):
+            ret.native_delay = _seconds_until(eta, countdown)  # type: ignore[attr-defined]
         else:
             try:
                 self.apply_async(arguments, keywords, **call)
@@ -310,6 +353,59 @@ class Task:
         if throw:
             raise ret
         return ret
+
+    def _comes_back(self, eta: Any, countdown: Any) -> bool:
+        """True if this retry is left to SQS: the same message is hidden for a while, unless SQS cannot hide it so long."""
+        if (self.sqs_retry or self.app.conf.sqs_retry) != "native":
+            return False
+        return _seconds_until(eta, countdown) <= MAX_VISIBILITY_SECONDS
+
+    def signature_from_request(
+        self, request: Context | None = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra: Any
+    ) -> Any:
+        """The call of a request (this one, unless another is given) as a signature."""
+        request = self.request if request is None else request
+        options = {**retry_options(request), **extra}
+        if queue:
+            options["queue"] = queue
+        arguments = request.args if args is None else args
+        return self.signature(arguments, request.kwargs if kwargs is None else kwargs, **options)
+
+    subtask_from_request = signature_from_request
+
+    def replace(self, sig: Any) -> Any:
+        """Run ``sig`` in this task's place: it takes over the id, what follows, and the group. Never returns.
+
+        Raises Ignore once it is sent, and ImproperlyConfigured for a group, chord or chain, which this release does not
+        send. https://docs.celeryq.dev/en/stable/reference/celery.app.task.html
+        """
+        from pyqs_celery.canvas import maybe_signature
+
+        request = self.request
+        sig = maybe_signature(sig, app=self.app)
+        if sig is None or sig.get("subtask_type"):
+            raise ImproperlyConfigured("replace() takes the signature of one task in this release")
+        taken = ("task_id", "group_id", "group_index", "chain", "chord", "root_id", "parent_id", "link", "link_error")
+        options = {key: value for key, value in retry_options(request).items() if key in taken}
+        links = [*_listed(sig.options.get("link")), *_listed(options.pop("link", None))]
+        errbacks = [*_listed(sig.options.get("link_error")), *_listed(options.pop("link_error", None))]
+        options |= {"link": links or None, "link_error": errbacks or None, "parent_id": request.parent_id}
+        options["replaced_task_nesting"] = (request.replaced_task_nesting or 0) + 1
+        sig.set(**{key: value for key, value in options.items() if value is not None})
+        self.on_replace(sig)
+        if request.is_eager:
+            return sig.apply().get()
+        sig.apply_async()
+        raise Ignore("Replaced by new task")
+
+    def on_replace(self, sig: Any) -> None:
+        """Called with the signature that takes this run's place, before it is sent."""
+
+    def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
+        """Add a member to the chord of the running task. Raises ValueError outside of one, else NotImplementedError."""
+        if not self.request.chord:
+            raise ValueError("Current task is not member of any chord")
+        raise NotImplementedError("chords are not in this release of pyqs-celery")
 
     # -- hooks -------------------------------------------------------------------------------------
 
@@ -330,6 +426,47 @@ class Task:
 
     def after_return(self, status: Any, retval: Any, task_id: Any, args: Any, kwargs: Any, einfo: Any) -> None:
         """Called after success or failure."""
+
+
+class RequestStack:
+    """The requests of a task as Celery's stack shows them: ``task.request_stack.top``."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    @property
+    def top(self) -> Context | None:
+        """The request being run, None outside of one."""
+        stack = _requests.get()
+        return stack[-1] if stack else None
+
+    @property
+    def stack(self) -> list[Context]:
+        """All of them, the newest last."""
+        return list(_requests.get())
+
+    def push(self, request: Context) -> None:
+        """Make a request the current one."""
+        self._task.push_request(request)
+
+    def pop(self) -> None:
+        """Make the one before it current again."""
+        self._task.pop_request()
+
+    def __len__(self) -> int:
+        return len(_requests.get())
+
+
+FROM_SETTINGS = {
+    "ignore_result": "task_ignore_result",
+    "rate_limit": "task_default_rate_limit",
+    "serializer": "task_serializer",
+    "track_started": "task_track_started",
+    "store_errors_even_if_ignored": "task_store_errors_even_if_ignored",
+    "priority": "task_default_priority",
+}
+"""Attributes that take an application's setting where a task has none. Those of acknowledgement stay None: the worker's
+policies must tell what was said from what was not."""
 
 
 class _Exhausted:
@@ -386,10 +523,28 @@ def retry_options(request: Context) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
+def _seconds_until(eta: Any, countdown: Any) -> float:
+    if eta is not None:
+        at = to_epoch(eta)
+        return max(0.0, (at or 0.0) - time.time())
+    return float(countdown.total_seconds() if hasattr(countdown, "total_seconds") else countdown or 0)
+
+
+def _listed(value: Any) -> list[Any]:
+    if not value:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
 def task_from_function(
     app: Celery, fun: Callable[..., Any], name: str, base: type[Task], bind: bool, options: dict[str, Any]
 ) -> Task:
     """An instance of a subclass of ``base`` whose ``run`` is ``fun``."""
+    warn_of_typos(name, options)
+    if options.get("pydantic"):
+        from pyqs_celery.app.pydantic_tasks import wrap
+
+        fun = wrap(fun, app, name, options)
     run = fun if bind else staticmethod(fun)
     members = {
         "app": app,
@@ -406,8 +561,6 @@ def task_from_function(
     }
     task: Task = type(fun.__name__, (base,), members)()
     task._signature = _call_signature(fun, bind)
-    if task.autoretry_for:
-        add_autoretry(task)
     return task
 
 
@@ -429,42 +582,6 @@ def _call_signature(fun: Callable[..., Any], bind: bool) -> inspect.Signature | 
     ):
         return signature.replace(parameters=parameters[1:])
     return signature
-
-
-def add_autoretry(task: Task) -> None:
-    """Wrap ``run`` so that the exceptions of ``autoretry_for`` retry the task."""
-    original = task.run
-    retry_kwargs = dict(getattr(task, "retry_kwargs", None) or {})
-
-    @wraps(original)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return original(*args, **kwargs)
-        except (Ignore, Retry):
-            raise
-        except task.dont_autoretry_for:
-            raise
-        except task.autoretry_for as exc:
-            again = dict(retry_kwargs)
-            if getattr(task, "retry_backoff", False):
-                again["countdown"] = backoff_delay(task)
-            if "override_max_retries" in again:
-                again["max_retries"] = again.pop("override_max_retries")
-            ret = task.retry(exc=exc, throw=False, **again)
-            raise ret from exc
-
-    task.run = run  # type: ignore[method-assign]
-    task._orig_run = original  # type: ignore[attr-defined]
-
-
-def backoff_delay(task: Task) -> int:
-    """The seconds before the next automatic retry: doubled each time, bounded, and random below that unless told not."""
-    factor = int(max(1, task.retry_backoff))  # type: ignore[attr-defined]
-    most = int(getattr(task, "retry_backoff_max", 600))
-    delay: int = min(most, factor * 2**task.request.retries)
-    if getattr(task, "retry_jitter", True):
-        delay = random.randrange(delay + 1)
-    return max(0, delay)
 
 
 def call_in_worker(task: Task, args: Any, kwargs: Any) -> Any:

@@ -193,6 +193,7 @@ _FIELDS = (
     "timed_out",
     "runtime_seconds",
     "eta",
+    "native_delay",
 )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from pyqs_celery.app.options import starts_per_second
 from pyqs_celery.broker.config import BrokerConfig
 from pyqs_celery.broker.delivery import QueueInfo
 from pyqs_celery.broker.queues import dead_letter_name
@@ -105,6 +106,7 @@ def policy_of(task: Any, conf: Any, config: WorkerConfig) -> TaskPolicy:
         reject_on_worker_lost=bool(_first(task.reject_on_worker_lost, conf.task_reject_on_worker_lost, not celery)),
         hard_time_limit=_first(task.time_limit, config.time_limit),
         soft_time_limit=_first(task.soft_time_limit, config.soft_time_limit),
+        rate_limit=None if conf.worker_disable_rate_limits else starts_per_second(task.rate_limit),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,6 +90,8 @@ def after_outcome(
     queue: QueuePolicy, delivery: Delivery, policy: TaskPolicy, outcome: Outcome, reject_delay: float
 ) -> Verdict:
     """Turn what the child reported into what happens to the message (DESIGN decisions 1, 2 and 11)."""
+    if outcome.kind == "retried" and outcome.native_delay is not None:
+        return Verdict("release", min(MAX_VISIBILITY_SECONDS, math.ceil(outcome.native_delay)), outcome.reason)
     if outcome.kind in ("succeeded", "retried", "ignored", "expired"):
         return ACK
     if outcome.kind in ("unknown", "unsupported"):

@@ -39,6 +39,7 @@ from pyqs_celery.worker.core.fairness import ReadyQueues
 from pyqs_celery.worker.core.held import Held
 from pyqs_celery.worker.core.ledger import Ledger
 from pyqs_celery.worker.core.queues import QueueTable
+from pyqs_celery.worker.core.rates import RateLimits
 from pyqs_celery.worker.core.renewals import Renewals
 from pyqs_celery.worker.core.timers import Timers
 from pyqs_celery.worker.core.values import (
@@ -82,6 +83,7 @@ class WorkerCore:
         self._timers = Timers()
         self._ledger = Ledger(self._queues, self._ready, self._timers)
         self._renewals = Renewals(self._ledger, self._timers, config.max_lease_seconds)
+        self._rates = RateLimits()
         self._runtime = credit.RuntimeEstimate()
         self._slots: dict[int, int | None] = {}
         self._idle: deque[int] = deque()
@@ -305,7 +307,7 @@ class WorkerCore:
             if admission.plan is not None and head.eta is not None:
                 self._wait(held, admission.plan, head.eta, now)
             else:
-                self._make_ready(held)
+                self._make_ready(held, now)
 
     def _plan(self, held: Held, eta: float, now: float) -> Plan | None:
         return plan(
@@ -319,7 +321,7 @@ class WorkerCore:
 
     def _wait(self, held: Held, waiting: Plan | None, eta: float, now: float) -> None:
         if waiting is None:
-            self._make_ready(held)
+            self._make_ready(held, now)
         elif waiting.kind == "hop":
             self._ledger.note("deferred", held, f"hop {waiting.delay_seconds}")
             self._ledger.settle(held, Hop(held.tag, held.delivery, waiting.delay_seconds))
@@ -331,7 +333,15 @@ class WorkerCore:
             held.due_at = eta
             self._timers.add(eta, held.tag, "due")
 
-    def _make_ready(self, held: Held) -> None:
+    def _make_ready(self, held: Held, now: float) -> None:
+        """It is due; a rate limit may make it wait for its turn all the same."""
+        rate = held.policy.rate_limit if held.policy is not None and not held.has_turn else None
+        if rate and held.head is not None and held.head.task is not None:
+            turn = self._rates.ask(held.head.task, rate, now, self.config.hold_horizon_seconds)
+            held.has_turn = turn.granted
+            if turn.at > now:
+                self._wait(held, self._plan(held, turn.at, now), turn.at, now)
+                return
         held.state = "ready"
         self._ready.add(held.queue.name, held.tag)
 
@@ -416,7 +426,7 @@ class WorkerCore:
             if kind == "lease":
                 self._renewals.look_at(held, now)
             elif kind == "due" and held.state == "deferred" and held.due_at <= now:
-                self._make_ready(held)
+                self._make_ready(held, now)
             elif kind == "kill" and held.state == "running" and held.kill_at is not None and held.kill_at <= now:
                 self._kill(held, "hard time limit")
         self._renewals.flush(now)

@@ -40,6 +40,7 @@ class Held:
     head: Head | None = None
     policy: TaskPolicy | None = None
     slot: int | None = None
+    has_turn: bool = False
     due_at: float = 0.0
     started_at: float = 0.0
     kill_at: float | None = None

@@ -31,6 +31,8 @@ class TaskPolicy:
     reject_on_worker_lost: bool = True
     hard_time_limit: float | None = None
     soft_time_limit: float | None = None
+    rate_limit: float | None = None
+    """Starts a second, in this worker."""
 
 
 @dataclass(frozen=True, slots=True)

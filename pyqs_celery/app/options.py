@@ -1,0 +1,52 @@
+"""The options of a task's decorator: which there are, what a misspelt one was meant to be, and how rates are written."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from pyqs_celery.exceptions import CeleryWarning, ImproperlyConfigured
+
+KNOWN = frozenset(
+    "abstract acks_late acks_on_failure acks_on_failure_or_timeout acks_on_timeout autoretry_for base bind compression "
+    "default_retry_delay delivery_mode dont_autoretry_for exchange expires ignore_result lazy max_retries name "
+    "override_max_retries priority pydantic pydantic_context pydantic_dump_kwargs pydantic_strict queue rate_limit "
+    "reject_on_worker_lost resultrepr_maxsize retry_backoff retry_backoff_max retry_jitter retry_kwargs routing_key "
+    "send_events serializer shared soft_time_limit sqs_retry store_errors_even_if_ignored throws time_limit "
+    "track_started trail typing Request Strategy".split()
+)
+"""The options that mean something; any other becomes an attribute of the task, as in Celery."""
+_PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(?:/\s*([smh]))?\s*$")
+
+
+def warn_of_typos(name: str, options: Iterable[str]) -> None:
+    """Warn of options that differ from a known one by a letter or two, since as attributes they would do nothing."""
+    for option in options:
+        if option in KNOWN:
+            continue
+        meant = difflib.get_close_matches(option, KNOWN, n=1, cutoff=0.85)
+        if meant:
+            warnings.warn(
+                f"task {name}: the option {option!r} is not known and only becomes an attribute; did you mean {meant[0]!r}?",
+                CeleryWarning,
+                stacklevel=4,
+            )
+
+
+def starts_per_second(rate: Any) -> float | None:
+    """``"10/m"``, ``"5/s"``, ``"100/h"`` or a number a second; None, 0 and "" are no limit. Raises ImproperlyConfigured.
+
+    https://docs.celeryq.dev/en/stable/userguide/tasks.html#Task.rate_limit
+    """
+    if rate is None or rate == "":
+        return None
+    if isinstance(rate, (int, float)) and not isinstance(rate, bool):
+        return float(rate) if rate > 0 else None
+    match = _RATE.match(rate) if isinstance(rate, str) else None
+    if match is None:
+        raise ImproperlyConfigured(f"rate_limit must be a number a second or like '10/m' (s, m or h), not {rate!r}")
+    return float(match[1]) / _PER[match[2] or "s"] or None
