@@ -38,7 +38,7 @@
     UserWarning
      +- CeleryWarning
          +- AlwaysEagerIgnored, NotConfigured, SecurityWarning, FixupWarning
-         +- DuplicateNodenameWarning, CDeprecationWarning, CPendingDeprecationWarning
+         +- DuplicateTask, DuplicateNodenameWarning, CDeprecationWarning, CPendingDeprecationWarning
 
 ``*`` also derives from kombu's class of the same meaning, ``**`` also from kombu's
 ``OperationalError``, so ``except`` clauses written for Celery keep working. A class's docstring is
@@ -72,7 +72,9 @@ __all__ = (
     "CeleryWarning",
     "ChordError",
     "ContentDisallowed",
+    "ControlUnavailable",
     "DuplicateNodenameWarning",
+    "DuplicateTask",
     "EnvelopeError",
     "FixupWarning",
     "ForeignMessage",
@@ -238,6 +240,10 @@ class TaskRevokedError(TaskError):
 
 class InvalidTaskError(TaskError):
     """The message names a task but cannot be run as one."""
+
+
+class ControlUnavailable(CeleryError, NotImplementedError):
+    """Remote control was asked for something that needs a broadcast, which SQS does not have."""
 
 
 class IncompleteStream(TaskError):
@@ -427,6 +433,10 @@ class SecurityWarning(CeleryWarning):
 
 class FixupWarning(CeleryWarning):
     """A framework could not be set up as expected."""
+
+
+class DuplicateTask(CeleryWarning):
+    """Two functions are declared as tasks of one name."""
 
 
 class DuplicateNodenameWarning(CeleryWarning):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import threading
@@ -15,7 +16,8 @@ from pyqs_celery import _state
 from pyqs_celery.app import config_sources, loader, routes, sending
 from pyqs_celery.app.config import Settings
 from pyqs_celery.app.registry import TaskRegistry
-from pyqs_celery.exceptions import AlwaysEagerIgnored, ImproperlyConfigured
+from pyqs_celery.app.surface import Surface
+from pyqs_celery.exceptions import AlwaysEagerIgnored, DuplicateTask, ImproperlyConfigured
 from pyqs_celery.local_proxy import Proxy, maybe_evaluate
 from pyqs_celery.utils.dispatch import Signal
 from pyqs_celery.utils.imports import symbol_by_name
@@ -23,13 +25,14 @@ from pyqs_celery.utils.imports import symbol_by_name
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from pyqs_celery.bootsteps import Steps
     from pyqs_celery.broker.config import BrokerConfig
     from pyqs_celery.broker.publisher import Publisher
 
 TASK_CLASS = "pyqs_celery.app.task:Task"
 
 
-class Celery:
+class Celery(Surface):
     """An application: ``app = Celery("proj", broker="sqs://")``.
 
     ``main`` names tasks defined in ``__main__``; ``broker``, ``backend``, ``include`` and any other keyword are
@@ -39,7 +42,8 @@ class Celery:
 
     task_cls: Any = TASK_CLASS
     registry_cls: Any = TaskRegistry
-    builtin_fixups: frozenset[str] = frozenset()
+    loader_cls: Any = loader.Loader
+    builtin_fixups: frozenset[str] = frozenset({"pyqs_celery.fixups.django:fixup"})
 
     def __init__(
         self,
@@ -49,6 +53,11 @@ class Celery:
         backend: Any = None,
         include: Any = None,
         task_cls: Any = None,
+        log: Any = None,
+        control: Any = None,
+        amqp: Any = None,
+        loader: Any = None,
+        fixups: Any = None,
         config_source: Any = None,
         namespace: str | None = None,
         set_as_current: bool = True,
@@ -57,7 +66,10 @@ class Celery:
         tasks: Any = None,
         **settings: Any,
     ) -> None:
+        super().__init__()
         self.main = main
+        self.log_cls, self.control_cls = log or self.log_cls, control or self.control_cls
+        self.amqp_cls = amqp or self.amqp_cls
         self.task_cls = task_cls or self.task_cls
         self.autofinalize = autofinalize
         self.finalized = False
@@ -65,12 +77,13 @@ class Celery:
         self.set_as_current = set_as_current
         self.namespace = namespace
         self.steps: dict[str, set[Any]] = {"worker": set(), "consumer": set()}
+        self.worker_steps: Steps | None = None
         self.user_options: dict[str, set[Any]] = {"preload": set(), "worker": set(), "beat": set()}
         self.on_configure = Signal("app.on_configure")
         self.on_after_configure = Signal("app.on_after_configure", {"source"})
         self.on_after_finalize = Signal("app.on_after_finalize")
         self.on_after_fork = Signal("app.on_after_fork")
-        self.loader = loader.Loader(self)
+        self.loader = loader_for(self, loader or self.loader_cls)
         self._lock = threading.RLock()
         self._pending: deque[Proxy] = deque()
         self._tasks: Any = maybe_registry(tasks, self.registry_cls)
@@ -88,6 +101,7 @@ class Celery:
             self.set_current()
         if _state.default_app is None and set_as_current:
             self.set_default()
+        self.fixups = [made for each in (fixups or self.builtin_fixups) if (made := symbol_by_name(each)(self))]
         self.on_init()
         _state.register_app(self)
 
@@ -193,7 +207,8 @@ class Celery:
         """The zone of the application's own times."""
         from pyqs_celery.utils.times import zone
 
-        return zone(self.conf.timezone, utc=self.conf.enable_utc)
+        # TIME_ZONE is Django's, and stands where its settings are the source
+        return zone(self.conf.first("timezone", "TIME_ZONE"), utc=self.conf.enable_utc)
 
     def now(self) -> datetime:
         """The present, in the app's timezone."""
@@ -278,7 +293,12 @@ class Celery:
 
         name = name or self.gen_task_name(fun.__name__, fun.__module__)
         if name in self._tasks:
-            return self._tasks[name]
+            known = self._tasks[name]
+            if not _same_function(known, fun):
+                warnings.warn(
+                    DuplicateTask(f"task {name} is declared twice; the first one, {_place(known)}, stays"), stacklevel=5
+                )
+            return known
         task = task_from_function(self, fun, name, symbol_by_name(base) or self.Task, bind, options)
         self._tasks[name] = task
         task.bind(self)
@@ -426,6 +446,28 @@ class Celery:
         if "worker" not in arguments:
             raise ValueError("The worker sub-command must be specified in argv. Use app.start() for other commands.")
         self.start(argv)
+
+
+def _same_function(task: Any, fun: Any) -> bool:
+    """True if a task was made of this function, or of the one it becomes when its module is loaded again."""
+    made_of = inspect.unwrap(getattr(task, "__wrapped__", task))
+    made_of = getattr(made_of, "__func__", made_of)
+    names = ("__module__", "__qualname__")
+    return made_of is fun or all(getattr(made_of, name, None) == getattr(fun, name, 0) for name in names)
+
+
+def _place(task: Any) -> str:
+    return f"{task.__module__}.{getattr(inspect.unwrap(getattr(task, '__wrapped__', task)), '__qualname__', task.name)}"
+
+
+def loader_for(app: Celery, wanted: Any) -> loader.Loader:
+    """The loader of an app. Celery's own loaders by name (``app``, ``default``, ``celery.loaders...``) are ours."""
+    if isinstance(wanted, str):
+        if wanted in ("app", "default") or wanted.startswith("celery.loaders."):
+            return loader.Loader(app)
+        wanted = symbol_by_name(wanted)
+    made: loader.Loader = wanted(app)
+    return made
 
 
 def maybe_registry(tasks: Any, kind: Any) -> Any:

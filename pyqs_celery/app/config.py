@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from pyqs_celery.app.config_table import IDLE_DEFAULTS, SETTINGS
@@ -167,6 +168,11 @@ class Settings(MutableMapping[str, Any]):
         """``namespace_name``, as ``find_value_for_key("extended", "result")``."""
         return self[f"{namespace}_{name}"]
 
+    def table(self, with_defaults: bool = True, censored: bool = True) -> dict[str, Any]:
+        """The settings as a dictionary; secrets as stars if ``censored``."""
+        shown = self if with_defaults else {**self._read(), **self._changes}
+        return {key: _censored(key, self[key]) if censored else self[key] for key in sorted(shown)}
+
     def humanize(self, with_defaults: bool = False) -> str:
         """The settings as lines, secrets left out."""
         shown = self if with_defaults else {**self._read(), **self._changes}
@@ -240,3 +246,16 @@ _FLAGS = {
     "0": False,
     "": False,
 }
+
+
+def from_command_line(arguments: Iterable[str]) -> dict[str, Any]:
+    """Settings out of ``key=value`` words: ``worker.x``, ``.x`` and ``x`` as Celery writes them, values as JSON or text."""
+    found = {}
+    for argument in arguments:
+        key, _, text = argument.partition("=")
+        name = f"worker_{key[1:]}" if key.startswith(".") else key.replace(".", "_")
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found

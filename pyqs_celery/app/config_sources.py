@@ -24,7 +24,7 @@ def read(source: Any, namespace: str | None = None) -> Mapping[str, Any]:
         return source
     keys = [key for key in dir(source) if not key.startswith("_")]
     if namespace:
-        keys = [key for key in keys if key.startswith((namespace, "BROKER_", "CELERY"))]
+        keys = [key for key in keys if key.startswith((namespace, "BROKER_", "CELERY")) or key == "TIME_ZONE"]
     return {key: getattr(source, key) for key in keys if not callable(getattr(source, key, None)) or _is_wanted(key)}
 
 

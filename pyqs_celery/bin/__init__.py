@@ -17,11 +17,32 @@ if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
 
 COMMANDS = {
+    "beat": ("pyqs_celery.bin.beat", "beat", "Send periodic tasks."),
+    "call": ("pyqs_celery.bin.call", "call", "Send one task by name."),
+    "control": ("pyqs_celery.bin.inspect", "control", "Refused: SQS has no broadcast."),
     "decode": ("pyqs_celery.bin.decode", "decode", "Print SQS messages decoded, a JSON line each."),
     "demo": ("pyqs_celery.bin.demo", "demo", "Drain queues that Celery filled, on an SQS of its own."),
+    "doctor": ("pyqs_celery.bin.doctor", "doctor", "Say what will differ after the swap."),
+    "inspect": ("pyqs_celery.bin.inspect", "inspect", "Show the application's tasks or settings."),
+    "list": ("pyqs_celery.bin.listing", "list_", "List the application's queues."),
     "local": ("pyqs_celery.bin.local", "local", "Run the embedded SQS for development."),
+    "migrate": ("pyqs_celery.bin.migrate", "migrate", "Swap the imports of a code base."),
+    "multi": ("pyqs_celery.bin.multi", "multi", "Start or stop several workers in the background."),
+    "purge": ("pyqs_celery.bin.purge", "purge", "Delete what waits on queues."),
+    "report": ("pyqs_celery.bin.listing", "report", "Versions and settings for a question."),
+    "shell": ("pyqs_celery.bin.listing", "shell", "Start a Python shell with the application."),
+    "status": ("pyqs_celery.bin.inspect", "status", "Refused: SQS has no broadcast."),
     "worker": ("pyqs_celery.bin.worker", "worker", "Start a worker."),
 }
+OF_CELERY = {
+    "amqp": "SQS is not spoken to by AMQP; use AWS's command line",
+    "events": "SQS has no events; read the worker's log",
+    "graph": "boot steps make no graph here",
+    "logtool": "the log's lines are Celery's; use its own logtool on them",
+    "result": "results are not in this release",
+    "upgrade": "settings may keep their old names",
+}
+"""Commands of Celery's that are not here, and why."""
 
 
 class LazyGroup(click.Group):
@@ -33,6 +54,8 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command; None if there is no such."""
+        if cmd_name in OF_CELERY:
+            ctx.fail(f"{cmd_name} is Celery's, and not here: {OF_CELERY[cmd_name]}")
         if cmd_name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[cmd_name]

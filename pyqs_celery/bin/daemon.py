@@ -107,3 +107,34 @@ def detach(logfile: str | None) -> None:
     outlet = os.open(logfile or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for target, source in ((0, inlet), (1, outlet), (2, outlet)):
         os.dup2(source, target)
+
+
+class Daemon:
+    """Takes the background, the pid file and the user on the way in, and the pid file away on the way out."""
+
+    def __init__(
+        self,
+        *,
+        pidfile: str | None,
+        detach: bool | None,
+        logfile: str | None,
+        uid: str | None,
+        gid: str | None,
+        umask: str | None,
+    ) -> None:
+        # Celery's --pidfile= with nothing behind it means none
+        self.pidfile = Path(pidfile).absolute() if pidfile else None
+        self.detach = detach
+        self.logfile = logfile
+        self.owner = (uid, gid, umask)
+
+    def __enter__(self) -> None:
+        if self.detach:
+            detach(self.logfile)
+        if self.pidfile is not None:
+            take_pidfile(self.pidfile)
+        become(*self.owner)
+
+    def __exit__(self, *_: object) -> None:
+        if self.pidfile is not None:
+            drop_pidfile(self.pidfile)

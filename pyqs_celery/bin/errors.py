@@ -13,6 +13,7 @@ EX_OK = 0
 EX_FAILURE = 1
 EX_USAGE = 2
 EX_BOOT = 3
+EX_UNAVAILABLE = 69
 EX_CANTCREAT = 73
 
 
@@ -24,9 +25,14 @@ class PidfileHeld(CeleryError):
     """Another worker that lives holds the pid file; exit code 73, as Celery's."""
 
 
+class NobodyReplied(CeleryError):
+    """Workers cannot be asked; exit code 69, as Celery's when no worker replies."""
+
+
 CODES: tuple[tuple[type[BaseException], int], ...] = (
     (UsageError, EX_USAGE),
     (PidfileHeld, EX_CANTCREAT),
+    (NobodyReplied, EX_UNAVAILABLE),
     (BootError, EX_BOOT),
 )
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Section = Literal["Tasks", "Queues", "Daemon", "PyQS", "Without effect on SQS"]
+Section = Literal["Tasks", "Queues", "Daemon", "Beat", "PyQS", "Without effect on SQS"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
 
 WORKER_FLAGS: tuple[Flag, ...] = (
     Flag(("-c", "--concurrency", "concurrency"), "Tasks", "How many tasks run at once, or 'auto'. Default: one a CPU."),
-    Flag(("-P", "--pool", "pool"), "Tasks", "prefork (default), threads or solo."),
+    Flag(("-P", "--pool", "pool"), "Tasks", "prefork (default), threads or solo; gevent and eventlet run as threads."),
     Flag(("-l", "--loglevel", "--log-level", "--log_level", "loglevel"), "Tasks", "Default: WARNING."),
     Flag(("-n", "--hostname", "hostname"), "Tasks", "Node name: %h host, %n name, %d domain. Default: celery@%h."),
     Flag(("-I", "--include", "include"), "Tasks", "More modules to import, separated by commas.", multiple=True),
@@ -161,21 +161,10 @@ WORKER_FLAGS: tuple[Flag, ...] = (
     ),
 )
 
-# Celery runs a beat inside the worker with these; a worker that only says so at debug level would never send a task.
 BEAT_FLAGS: tuple[Flag, ...] = (
-    Flag(("-B", "--beat", "beat"), "Without effect on SQS", "Refused: this release has no beat.", switch=True),
-    Flag(
-        ("-s", "--schedule", "--schedule-filename", "schedule"),
-        "Without effect on SQS",
-        "Beat's file.",
-        no_effect="this release has no beat",
-    ),
-    Flag(
-        ("--scheduler", "scheduler"),
-        "Without effect on SQS",
-        "Beat's scheduler.",
-        no_effect="this release has no beat",
-    ),
+    Flag(("-B", "--beat", "beat"), "Beat", "Run beat inside this worker; in one worker only.", switch=True),
+    Flag(("-s", "--schedule", "--schedule-filename", "schedule"), "Beat", "The file that remembers what has run."),
+    Flag(("--scheduler", "scheduler"), "Beat", "The scheduler's class, as module:Class."),
 )
 ALL_FLAGS = WORKER_FLAGS + BEAT_FLAGS
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyqs_celery.app.config import from_command_line
 from pyqs_celery.bin.context import GlobalOptions, load_app
-from pyqs_celery.bin.daemon import become, detach, drop_pidfile, take_pidfile
+from pyqs_celery.bin.daemon import Daemon
 from pyqs_celery.bin.errors import UsageError
 from pyqs_celery.bin.options import notes_on, worker_options
-from pyqs_celery.bin.worker_config import Machine, build
+from pyqs_celery.bin.worker_config import GREEN_POOLS, Machine, build
 from pyqs_celery.worker.config import WorkerConfig
+from pyqs_celery.worker.nodenames import expand, node_name
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -48,34 +49,31 @@ def worker(options: GlobalOptions, /, names: tuple[str, ...], **given: Any) -> i
     QUEUES are names and patterns, PyQS's way of naming what -Q names. KEY=VALUE changes a setting for this worker, as
     in worker_lease_seconds=120.
     """
-    _refuse(given)
     app = load_app(options)
     overrides = [name for name in names if "=" in name]
     queues = tuple(name for name in names if "=" not in name)
     _apply(app, given, overrides)
     machine = Machine(socket.gethostname(), len(os.sched_getaffinity(0)))
+    given = {**given, **_files(given, node_name(given["hostname"], machine.host))}
     config = build(app.conf, {**given, "quiet": options.quiet}, queues, machine, app_spec=_spec(options, app))
     broker = app.broker_config().shown
-    with _Daemon(given):
+    daemon = {name: given[name] for name in ("pidfile", "detach", "logfile", "uid", "gid", "umask")}
+    with Daemon(**daemon):
         if not options.quiet:
             click.echo(banner(config, options.app or app.main or "default", broker))
         return _start(app, config, given, colour=False if options.no_color else None)
 
 
-def _refuse(given: dict[str, Any]) -> None:
-    if given["beat"]:
-        raise UsageError(
-            "-B: this release has no beat, so nothing would be sent on time; run Celery's own beat beside this worker"
-        )
+def _files(given: dict[str, Any], name: str) -> dict[str, Any]:
+    """Log and pid files with the node's name in them."""
+    return {key: expand(given[key], name) for key in ("logfile", "pidfile") if given[key]}
 
 
 def _apply(app: Celery, given: dict[str, Any], overrides: list[str]) -> None:
     """Put what flags say about settings into the application's."""
     from pyqs_celery.main import set_broker
 
-    for override in overrides:
-        key, _, value = override.partition("=")
-        app.conf.update({_setting_name(key): _setting_value(value)})
+    app.conf.update(from_command_line(overrides))
     modules = [name.strip() for value in given["include"] for name in value.split(",") if name.strip()]
     given["include"] = tuple(modules)
     if modules:
@@ -87,22 +85,6 @@ def _apply(app: Celery, given: dict[str, Any], overrides: list[str]) -> None:
     keys = ("region", "access_key_id", "secret_access_key", "endpoint_url")
     if any(given[key] for key in keys):
         set_broker(app, *(given[key] for key in keys))
-
-
-def _setting_name(key: str) -> str:
-    """Celery's names on its command line: ``worker.x``, ``.x`` and ``x`` are ``worker_x``, others are as they are."""
-    if key.startswith("."):
-        return "worker_" + key[1:]
-    return key.replace(".", "_")
-
-
-def _setting_value(text: str) -> Any:
-    import json
-
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _as_list(value: Any) -> list[str]:
@@ -130,28 +112,10 @@ def banner(config: WorkerConfig, app_name: str, broker: str) -> str:
     return "\n".join([head, *(f"  {name + ':':<13}{value}" for name, value in rows), ""])
 
 
-class _Daemon:
-    """Takes the background, the pid file and the user on the way in, and the pid file away on the way out."""
-
-    def __init__(self, given: dict[str, Any]) -> None:
-        self.given = given
-        # Celery's --pidfile= with nothing behind it means none
-        self.pidfile = Path(given["pidfile"]).absolute() if given["pidfile"] else None
-
-    def __enter__(self) -> None:
-        given = self.given
-        if given["detach"]:
-            detach(given["logfile"])
-        if self.pidfile is not None:
-            take_pidfile(self.pidfile)
-        become(given["uid"], given["gid"], given["umask"])
-
-    def __exit__(self, *_: object) -> None:
-        if self.pidfile is not None:
-            drop_pidfile(self.pidfile)
-
-
 def _start(app: Celery, config: WorkerConfig, given: dict[str, Any], *, colour: bool | None) -> int:
     from pyqs_celery.worker.start import run_worker
 
-    return run_worker(app, config, logfile=given["logfile"], colour=colour, notes=notes_on(given))
+    notes = notes_on(given)
+    if given["pool"] in GREEN_POOLS:
+        click.echo(f"-P {given['pool']}: tasks run in {config.concurrency} threads; there are no green threads here", err=True)
+    return run_worker(app, config, logfile=given["logfile"], colour=colour, notes=notes, options=given)

@@ -14,6 +14,7 @@ from pyqs_celery.worker.nodenames import node_name
 
 POOLS = {"prefork": "prefork", "processes": "prefork", "threads": "threads", "solo": "solo"}
 GREEN_POOLS = ("gevent", "eventlet")
+"""Run as threads: greenlets would need a patched socket module below boto3, and tasks gain nothing that threads lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,7 @@ def queue_names(values: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]
 def pool_name(given: str) -> PoolName:
     """The pool a person named. Raises UsageError for one there is not."""
     if given in GREEN_POOLS:
-        raise UsageError(
-            f"-P {given}: this worker has no green threads; use -P threads with as many -c, or the default prefork"
-        )
+        return "threads"
     if given not in POOLS:
         raise UsageError(f"-P {given}: no such pool; there are prefork, threads and solo")
     return cast("PoolName", POOLS[given])
@@ -109,7 +108,7 @@ def build(
     if slots is None:
         # PyQS runs one worker process unless told otherwise; its command line names queues and no application.
         slots = conf.worker_concurrency or (1 if names and not app_spec else None)
-    simple = bool(given["simple_worker"] or given["disable_prefetch"])
+    simple = bool(given["simple_worker"] or given["disable_prefetch"] or conf.worker_disable_prefetch)
     modules = (*given["include"], *_texts(conf.include), *_texts(conf.imports))
     return WorkerConfig(
         queues=queues,
@@ -138,6 +137,9 @@ def build(
         import_patterns=import_patterns(app_spec, modules, queues),
         purge=bool(given["purge"]),
         quiet=bool(given.get("quiet")),
+        beat=bool(given["beat"]),
+        beat_scheduler=given["scheduler"],
+        beat_schedule=given["schedule"],
     )
 
 

@@ -19,6 +19,7 @@ from pyqs_celery import events, signals
 from pyqs_celery.exceptions import MissingExtra, SoftTimeLimitExceeded, UnacceptedContent, WireError
 from pyqs_celery.execution import execute
 from pyqs_celery.outcome import Outcome
+from pyqs_celery.utils import aio
 from pyqs_celery.utils.text import one_line
 from pyqs_celery.wire.body import decode_body
 from pyqs_celery.wire.envelope import head_from_plain
@@ -45,7 +46,9 @@ class SoftTimeLimit:
 
     def _raise(self, signum: int, frame: FrameType | None) -> None:
         self.exceeded = True
-        raise SoftTimeLimitExceeded(self.seconds)
+        limit = SoftTimeLimitExceeded(self.seconds)
+        if not aio.interrupt(limit):
+            raise limit
 
     def __enter__(self) -> Self:
         signal.signal(signal.SIGALRM, self._raise)
@@ -213,4 +216,5 @@ def work(app: Celery, config: WorkerConfig, channel: ChildEnd) -> None:
     except (ConnectionError, BrokenPipeError):
         pass  # the consumer is gone; the message of a finished task will be seen again
     finally:
+        aio.close()
         signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)

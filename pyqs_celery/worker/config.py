@@ -43,3 +43,6 @@ class WorkerConfig(StopTimes):
     import_patterns: tuple[str, ...] = ()
     purge: bool = False
     quiet: bool = False
+    beat: bool = False
+    beat_scheduler: str | None = None
+    beat_schedule: str | None = None

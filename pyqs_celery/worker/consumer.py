@@ -79,7 +79,7 @@ class Consumer:
         self._say = say
         self._client = SqsClient(self._broker, pool_size=POOL_SIZE)
         self._core = WorkerCore(policies.core_config(config), policies.task_policies(app, config), decode_head)
-        self._notes = Notes(app.tasks, config.hostname, self)
+        self._notes = Notes(app, config.hostname, self)
         self._inbox = Inbox()
         self._threads = (
             IoThreads("settle", SETTLE_THREADS, self._inbox.put),
@@ -107,6 +107,9 @@ class Consumer:
         """Serve until everything is settled after a stop."""
         self._selector.register(self._inbox, selectors.EVENT_READ, None)
         self._selector.register(self._control.sock, selectors.EVENT_READ, self._control)
+        steps = self.app.worker_steps
+        if steps is not None:
+            steps.start()
         self._discovery.start()
         while not self._finished:
             for key, mask in self._selector.select(self._timeout()):
@@ -146,6 +149,8 @@ class Consumer:
 
     def _leave(self) -> None:
         self._discovery.stop()
+        if self.app.worker_steps is not None:
+            self.app.worker_steps.stop()
         for receiver in self._receivers.values():
             receiver.close()
         for threads in self._threads:

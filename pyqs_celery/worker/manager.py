@@ -34,6 +34,9 @@ RESPAWN_MOST_SECONDS = 30.0
 STOP_MARGIN_SECONDS = 20.0
 """What the consumer may need beyond its own deadline: an open poll's read timeout, and the last deletions."""
 
+CONSUMER, BEAT = -1, -2
+"""What is started again beside the children, which have slots from 0 on."""
+
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 
 
@@ -64,6 +67,10 @@ class Fleet(Protocol):
         """Start a child; its id. ``number`` is the first free one from 1 on, for its name."""
         ...
 
+    def start_beat(self, channel: socket.socket, foreign: Iterable[socket.socket]) -> int:
+        """Start a beat, which ends when the other end of ``channel`` is closed; its id."""
+        ...
+
     def kill(self, ident: int) -> None:
         """End it by force; its ending follows."""
         ...
@@ -86,10 +93,13 @@ class Child:
 
 
 class Manager:
-    """One worker. ``say`` prints a line for people."""
+    """One worker. ``say`` prints a line for people. Outside of the main thread it ``takes_signals`` not: ``stop`` ends it."""
 
-    def __init__(self, config: WorkerConfig, fleet: Fleet, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: WorkerConfig, fleet: Fleet, say: Callable[[str], None], *, takes_signals: bool = True
+    ) -> None:
         self.config = config
+        self._takes_signals = takes_signals
         self.restart_wanted = False
         self._fleet = fleet
         self._say = say
@@ -97,6 +107,8 @@ class Manager:
         self._consumer: int | None = None
         self._consumer_born = 0.0
         self._children: dict[int, Child] = {}
+        self._beat: Child | None = None
+        self._beat_end: socket.socket | None = None
         self._leaving: set[int] = set()
         self._killed: set[int] = set()
         self._due: dict[int, float] = {}
@@ -117,11 +129,13 @@ class Manager:
 
     def run(self) -> int:
         """Work until stopped; the exit code. Raises BootError if the worker cannot start."""
-        before = self._take_signals()
+        before = self._take_signals() if self._takes_signals else {}
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._fleet.on_end(self._wake)
         try:
             self._start_generation()
+            if self.config.beat:
+                self._start_beat()
             while not self._is_over():
                 self._wait()
                 while self._signals:
@@ -131,14 +145,16 @@ class Manager:
                 self._respawn_due()
                 self._enforce_deadline()
         finally:
-            self._give_signals_back(before)
+            if self._takes_signals:
+                self._give_signals_back(before)
             self._close()
         if self._boot_failure is not None:
             raise BootError(self._boot_failure)
         return self._exit_code
 
     def _is_over(self) -> bool:
-        return self._stopping is not None and self._consumer is None and not self._children and not self._leaving
+        nobody = self._consumer is None and self._beat is None and not self._children and not self._leaving
+        return self._stopping is not None and nobody
 
     def _wait(self) -> None:
         instants = [*self._due.values(), *([self._deadline] if self._deadline is not None else [])]
@@ -168,6 +184,11 @@ class Manager:
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
+
+    def stop(self) -> None:
+        """Begin a warm stop; may be called from any thread."""
+        self._signals.append(signal.SIGTERM)
+        self._wake()
 
     # -- signals -----------------------------------------------------------------------------------
 
@@ -219,6 +240,7 @@ class Manager:
             time.monotonic() + self.config.stop_seconds(mode) + self.config.wait_time_seconds + STOP_MARGIN_SECONDS
         )
         self._due.clear()
+        self._end_beat()
         if self._control is not None:
             name = signal.Signals(signum).name if signum else ""
             self._control.send({"stop": mode, "signal": name})
@@ -230,6 +252,7 @@ class Manager:
         self._exit_code = self._exit_code or 1
         logger.critical("The worker did not stop in time and is killed; its messages come back when their leases end")
         everybody = [*(child.ident for child in self._children.values()), *self._leaving]
+        everybody += [self._beat.ident] if self._beat is not None else []
         for ident in [*everybody, *([self._consumer] if self._consumer is not None else [])]:
             self._fleet.kill(ident)
         self._deadline = None
@@ -248,7 +271,7 @@ class Manager:
             self._start_child(slot)
 
     def _own_sockets(self) -> list[socket.socket]:
-        own = [self._wake_read, self._wake_write]
+        own = [self._wake_read, self._wake_write, *([self._beat_end] if self._beat_end is not None else [])]
         return [*own, self._control.sock] if self._control is not None else own
 
     def _start_child(self, slot: int) -> None:
@@ -261,18 +284,33 @@ class Manager:
         self._control.send({"slot": slot, "pid": ident}, consumers.fileno())
         consumers.close()
 
+    def _start_beat(self) -> None:
+        ours, theirs = socket.socketpair()
+        self._beat_end = ours
+        ident = self._fleet.start_beat(theirs, self._own_sockets())
+        self._beat = Child(ident, time.monotonic())
+        theirs.close()
+
+    def _end_beat(self) -> None:
+        """Close its socket, which is how it is told to end."""
+        if self._beat_end is not None:
+            self._beat_end.close()
+            self._beat_end = None
+
     def _respawn_due(self) -> None:
         now = time.monotonic()
         for slot in [slot for slot, due in self._due.items() if due <= now]:
             del self._due[slot]
             if self._stopping is None:
-                if slot < 0:
+                if slot == CONSUMER:
                     self._start_generation()
+                elif slot == BEAT:
+                    self._start_beat()
                 else:
                     self._start_child(slot)
 
     def _schedule(self, slot: int, born: float) -> None:
-        """Start again: at once, or after a doubled delay if it lived but a moment. Slot -1 stands for the consumer."""
+        """Start again: at once, or after a doubled delay if it lived but a moment."""
         if self._stopping is not None:
             return
         now = time.monotonic()
@@ -288,6 +326,8 @@ class Manager:
             self._leaving.discard(ending.ident)
         elif ending.ident == self._consumer:
             self._on_consumer_ended(ending)
+        elif self._beat is not None and ending.ident == self._beat.ident:
+            self._on_beat_ended(self._beat, ending)
         else:
             for slot, child in list(self._children.items()):
                 if child.ident == ending.ident:
@@ -319,18 +359,27 @@ class Manager:
             self._control = None
         self._leaving.update(child.ident for child in self._children.values())
         self._children.clear()
-        self._due.clear()
+        self._due = {slot: due for slot, due in self._due.items() if slot == BEAT}
         if self._boot_failure is not None:
             self._stopping = self._stopping or "cold"
+            self._due.clear()
+            self._end_beat()
             self._deadline = self._deadline or time.monotonic() + STOP_MARGIN_SECONDS
         elif self._stopping is None:
             logger.critical(
                 "The consumer process pid:%d exited with '%s'; a new one is started, children finish what they run",
                 *(ending.ident, ending.reason),
             )
-            self._schedule(-1, self._consumer_born)
+            self._schedule(CONSUMER, self._consumer_born)
         elif ending.code != 0:
             logger.error("The consumer process pid:%d exited with '%s' while stopping", ending.ident, ending.reason)
+
+    def _on_beat_ended(self, beat: Child, ending: Ending) -> None:
+        self._beat = None
+        self._end_beat()
+        if self._stopping is None:
+            logger.critical("The beat pid:%d exited with '%s'; a new one is started", beat.ident, ending.reason)
+            self._schedule(BEAT, beat.born)
 
     def _on_control(self) -> None:
         """Take what the consumer says; at its end wait no more for this socket, the consumer's ending is about to be told."""

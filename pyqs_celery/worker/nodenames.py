@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 
@@ -13,3 +14,10 @@ def node_name(pattern: str | None, host: str | None = None) -> str:
     if "@" not in name:
         name = f"{name}@%h"
     return name.replace("%%", "\0").replace("%h", full).replace("%n", first).replace("%d", domain).replace("\0", "%")
+
+
+def expand(text: str, name: str) -> str:
+    """File names for a node: %n its name, %h the whole, %d its host; %i and %I (children) are empty, they share a file."""
+    node, _, host = name.partition("@")
+    known = {"%n": node, "%h": name, "%d": host, "%i": "", "%I": "", "%p": name, "%%": "%"}
+    return re.sub(r"%[nhdiIp%]", lambda match: known[match[0]], text)

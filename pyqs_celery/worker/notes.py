@@ -6,55 +6,29 @@ Lines and logger names are those that people's alarms look for in Celery's logs.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from pyqs_celery import signals
+from pyqs_celery.app.task import Task
 from pyqs_celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
+from pyqs_celery.utils.einfo import ExceptionInfo
 from pyqs_celery.utils.text import one_line
 from pyqs_celery.wire.message import Head
 from pyqs_celery.worker.core.values import Note
+from pyqs_celery.worker.request import Request, request_class
 
 consumer_log = logging.getLogger("celery.worker.consumer.consumer")
 request_log = logging.getLogger("celery.worker.request")
 strategy_log = logging.getLogger("celery.worker.strategy")
 
 
-class ReceivedTask:
-    """What is known of a task before its arguments are read: the ``request`` of signals sent by the consumer.
-
-    Attributes: id, name, eta and expires (epoch seconds), group, argsrepr, kwargsrepr, root_id, parent_id,
-    delivery_info, hostname, and ``sqs`` with message_id, queue and receive_count.
-    """
-
-    def __init__(self, note: Note, head: Head, hostname: str) -> None:
-        headers, delivery = head.raw_headers, note.delivery
-        self.id = self.task_id = head.id or delivery.message_id
-        self.name = self.task_name = self.task = self.type = head.task
-        self.eta, self.expires, self.group = head.eta, head.expires, head.group
-        self.argsrepr, self.kwargsrepr = headers.get("argsrepr"), headers.get("kwargsrepr")
-        self.root_id, self.parent_id = headers.get("root_id"), headers.get("parent_id")
-        self.delivery_info = head.properties.get("delivery_info") or {}
-        self.hostname = hostname
-        self.request_dict = dict(headers)
-        self.sqs = {
-            "message_id": delivery.message_id,
-            "queue": delivery.queue,
-            "receive_count": delivery.receive_count,
-        }
-
-    def info(self, safe: bool = False) -> dict[str, Any]:
-        """The facts as a dictionary."""
-        return {key: value for key, value in vars(self).items() if key != "request_dict"}
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.name}[{self.id}]>"
-
-
 class Notes:
-    """Turns notes into log lines and signals. ``tasks`` is the app's registry, for the senders of signals."""
+    """Turns notes into log lines and signals. ``sender`` is the consumer, for receivers of signals."""
 
-    def __init__(self, tasks: Any, hostname: str, sender: Any) -> None:
-        self._tasks = tasks
+    def __init__(self, app: Any, hostname: str, sender: Any) -> None:
+        self._app = app
+        self._tasks = app.tasks
         self._hostname = hostname
         self._sender = sender
 
@@ -62,8 +36,25 @@ class Notes:
         """Say one."""
         getattr(self, f"_{note.event}", self._other)(note)
 
-    def _request(self, note: Note) -> ReceivedTask:
-        return ReceivedTask(note, note.head or Head(2, None, None), self._hostname)
+    def _request(self, note: Note) -> Request:
+        head = note.head or Head(2, None, None)
+        task = self._tasks.get(head.task) if head.task else None
+        facts = {"head": head, "task": task, "app": self._app, "hostname": self._hostname}
+        try:
+            return request_class(task)(note.delivery, **facts)
+        except Exception:  # a Request class of the user's must not stop the consumer
+            request_log.exception("Task %s: its Request class raised", self._name(note))
+            return Request(note.delivery, **facts)
+
+    def _hook(self, note: Note, hook: Callable[[Request], Any]) -> None:
+        """Call a hook of the task's own Request class, if it has one."""
+        task = self._tasks.get(note.head.task) if note.head and note.head.task else None
+        if task is None or request_class(task) is Request:
+            return
+        try:
+            hook(self._request(note))
+        except Exception:  # nor must its hooks
+            request_log.exception("Task %s: its Request class raised", self._name(note))
 
     def _name(self, note: Note) -> str:
         head, outcome = note.head, note.outcome
@@ -122,11 +113,14 @@ class Notes:
     def _failed(self, note: Note) -> None:
         """The child has told of its own failures; only a hard time limit is ours to tell."""
         outcome = note.outcome
+        if outcome is not None and outcome.exception == "SoftTimeLimitExceeded":
+            self._hook(note, lambda request: request.on_timeout(True, _limit(note, 1)))
         if outcome is None or outcome.exception != "TimeLimitExceeded":
             return
         limit = note.detail.partition("(")[2].partition(",")[0]
         request_log.error("Hard time limit (%ss) exceeded for %s", limit, self._name(note), extra=self._data(note))
         request_log.error("Task handler raised error: %s", note.detail, extra=self._data(note))
+        self._hook(note, lambda request: request.on_timeout(False, float(limit)))
         self._send_failure(note, TimeLimitExceeded(float(limit)))
 
     def _lost(self, note: Note) -> None:
@@ -135,6 +129,9 @@ class Notes:
         self._send_failure(note, error)
 
     def _send_failure(self, note: Note, error: Exception) -> None:
+        einfo = ExceptionInfo(error)
+        self._hook(note, lambda request: request.on_failure(einfo, send_failed_event=False, return_ok=True))
+        self._call_on_failure(note, error, einfo)
         if signals.task_failure.receivers:
             request = self._request(note)
             signals.task_failure.send(
@@ -143,9 +140,20 @@ class Notes:
                 exception=error,
                 args=None,
                 kwargs=None,
-                traceback=None,
-                einfo=None,
+                traceback=einfo.traceback,
+                einfo=einfo,
             )
+
+    def _call_on_failure(self, note: Note, error: Exception, einfo: ExceptionInfo) -> None:
+        """The task's own hook, as Celery 5.7 calls it for a task whose process was killed; arguments are not known here."""
+        task = self._tasks.get(note.head.task) if note.head and note.head.task else None
+        if task is None or type(task).on_failure is Task.on_failure:
+            return
+        request = self._request(note)
+        try:
+            task.on_failure(error, request.id, (), {}, einfo)
+        except Exception:  # as in a child: told, and without effect
+            request_log.exception("Task %s: on_failure raised", self._name(note))
 
     def _deferred(self, note: Note) -> None:
         consumer_log.debug("Task %s waits for its ETA: %s s", self._name(note), note.detail)
@@ -173,3 +181,9 @@ class Notes:
 
     def _other(self, note: Note) -> None:
         consumer_log.info("Task %s: %s %s", self._name(note), note.event, one_line(note.detail))
+
+
+def _limit(note: Note, index: int) -> float:
+    """The hard (0) or soft (1) limit that the message or its task names, in seconds; 0 if only the worker's own holds."""
+    limits = note.head.timelimit if note.head is not None else (None, None)
+    return float(limits[index] or 0)

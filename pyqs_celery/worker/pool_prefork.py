@@ -43,6 +43,12 @@ class ForkFleet:
         signals.worker_before_create_process.send(sender=self)
         return self._fork(f"ForkPoolWorker-{number}", foreign, lambda: work(self.app, self.config, ChildEnd(channel)))
 
+    def start_beat(self, channel: socket.socket, foreign: Iterable[socket.socket]) -> int:
+        """Fork the beat; its process id."""
+        from pyqs_celery.worker.embedded_beat import tick
+
+        return self._fork("Beat", foreign, lambda: tick(self.app, self.config, channel))
+
     def _fork(self, name: str, foreign: Iterable[socket.socket], body: Callable[[], None]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -53,6 +53,13 @@ class ThreadFleet:
         own = socket.socket(fileno=channel.detach())
         return self._start(f"ThreadPoolWorker-{number}", lambda: self._work(own), own)
 
+    def start_beat(self, channel: socket.socket, foreign: Iterable[socket.socket]) -> int:
+        """Start the beat's thread; its number."""
+        from pyqs_celery.worker.embedded_beat import tick
+
+        own = socket.socket(fileno=channel.detach())
+        return self._start("beat", lambda: tick(self.app, self.config, own), own)
+
     def _work(self, channel: socket.socket) -> None:
         try:
             ChildLoop(self.app, self.config, ChildEnd(channel), is_process=False).run()

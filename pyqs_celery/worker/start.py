@@ -8,10 +8,12 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import signals
+from pyqs_celery.app.config_table import IDLE_DEFAULTS, MISSED, WITHOUT_EFFECT
+from pyqs_celery.bootsteps import Steps
 from pyqs_celery.exceptions import BootError, SecurityError, SecurityWarning
 from pyqs_celery.utils import log
 from pyqs_celery.worker.config import WorkerConfig
@@ -23,6 +25,54 @@ if TYPE_CHECKING:
 logger = logging.getLogger("celery.worker")
 
 
+class Worker:
+    """A worker as receivers of signals and boot steps see it: ``sender`` of worker_init, ``instance`` of celeryd_init."""
+
+    def __init__(self, app: Celery, config: WorkerConfig, options: Mapping[str, Any]) -> None:
+        self.app = app
+        self.config = config
+        self.options = dict(options)
+        self.hostname = config.hostname
+        self.concurrency = config.concurrency
+        self.loglevel = config.loglevel
+        self.pool_cls = config.pool
+        self.steps: list[Any] = []
+        self.exitcode: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Worker: {self.hostname}>"
+
+
+def prepare(
+    app: Celery,
+    config: WorkerConfig,
+    *,
+    logfile: str | None = None,
+    colour: bool | None = None,
+    notes: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Fleet:
+    """All that comes before the first process: imports, logging, checks, steps, signals. Raises as ``run_worker``."""
+    app.set_current()
+    app.set_default()
+    _import_tasks(app)
+    worker = Worker(app, config, options or {})
+    signals.celeryd_init.send(sender=config.hostname, instance=worker, conf=app.conf, options=worker.options)
+    log.setup(app.conf, config.loglevel, logfile, colour)
+    for note in notes:
+        logger.debug("%s", note)
+    signals.celeryd_after_setup.send(sender=config.hostname, instance=worker, conf=app.conf)
+    check_privileges(app.conf.accept_content)
+    app.consumer_broker_config()
+    app.finalize()
+    _tell_of_idle_settings(app)
+    fleet = fleet_for(app, config)
+    app.worker_steps = Steps(app.steps["worker"] | app.steps["consumer"], worker, worker.options)
+    signals.worker_init.send(sender=worker)
+    _warn_of_threads(config)
+    return fleet
+
+
 def run_worker(
     app: Celery,
     config: WorkerConfig,
@@ -30,27 +80,15 @@ def run_worker(
     logfile: str | None = None,
     colour: bool | None = None,
     notes: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
 ) -> int:
     """Run a worker until it is stopped, and give its exit code: 0, or 1 after SIGINT. Blocks; main thread only.
 
-    ``notes`` are said at debug level once there is a log.
+    ``notes`` are said at debug level once there is a log; ``options`` are the command line's, for boot steps.
 
     Raises BootError (nothing was started, starting again would not help) and ImproperlyConfigured.
     """
-    app.set_current()
-    app.set_default()
-    _import_tasks(app)
-    signals.celeryd_init.send(sender=config.hostname, instance=None, conf=app.conf, options={})
-    log.setup(app.conf, config.loglevel, logfile, colour)
-    for note in notes:
-        logger.debug("%s", note)
-    signals.celeryd_after_setup.send(sender=config.hostname, instance=None, conf=app.conf)
-    check_privileges(app.conf.accept_content)
-    app.consumer_broker_config()
-    app.finalize()
-    fleet = fleet_for(app, config)
-    signals.worker_init.send(sender=None)
-    _warn_of_threads(config)
+    fleet = prepare(app, config, logfile=logfile, colour=colour, notes=notes, options=options)
     manager = Manager(config, fleet, _silent if config.quiet else _print)
     gc.collect()
     gc.freeze()  # what is there now is shared with the children until they write to it
@@ -61,6 +99,15 @@ def run_worker(
     if manager.restart_wanted:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves again, as SIGHUP asks
     return code
+
+
+def _tell_of_idle_settings(app: Celery) -> None:
+    """Say of each setting that is set and changes nothing why, and what to do."""
+    for name, reason in WITHOUT_EFFECT.items():
+        if app.conf.is_set(name) and app.conf[name] != IDLE_DEFAULTS[name]:
+            logger.log(
+                logging.WARNING if name in MISSED else logging.INFO, "Setting %s has no effect here: %s", name, reason
+            )
 
 
 def _import_tasks(app: Celery) -> None:

@@ -1,0 +1,1 @@
+"""Optional parts: for Django, and for tests of applications."""

@@ -1,0 +1,1 @@
+"""What an application gets because of the framework it lives in."""
