@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyqs_celery import events, exceptions, result, signals, states
     from pyqs_celery._state import current_app, current_task
+    from pyqs_celery.alias import install_as_celery
     from pyqs_celery.app import Celery, Task, app_or_default, shared_task
     from pyqs_celery.canvas import Signature, maybe_signature, signature, subtask  # type: ignore[no-redef]
     from pyqs_celery.decorator import task
@@ -29,6 +30,7 @@ __all__ = (
     "current_task",
     "events",
     "exceptions",
+    "install_as_celery",
     "maybe_signature",
     "result",
     "shared_task",
@@ -53,12 +55,14 @@ _HOME = {
     "subtask": "pyqs_celery.canvas",
     "task": "pyqs_celery.decorator",
     "uuid": "pyqs_celery.utils.ids",
+    "install_as_celery": "pyqs_celery.alias",
+    "bugreport": "pyqs_celery.app",
+    "maybe_patch_concurrency": "pyqs_celery.app",
 }
-_MODULES = frozenset({"events", "exceptions", "result", "signals", "states"})
-_LATER = frozenset(
-    "chain group chord chunks xmap xstarmap schedules beat bootsteps registry local platforms "
-    "maybe_patch_concurrency bugreport".split()
+_MODULES = frozenset(
+    "beat bootsteps canvas events exceptions platforms registry result schedules signals states".split()
 )
+_LATER = frozenset("chain group chord chunks xmap xstarmap".split())
 
 
 def __getattr__(name: str) -> Any:

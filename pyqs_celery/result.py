@@ -16,6 +16,10 @@ class AsyncResult:
     https://docs.celeryq.dev/en/stable/reference/celery.result.html
     """
 
+    def __class_getitem__(cls, item: Any) -> type[AsyncResult]:
+        """``AsyncResult[R]`` in annotations."""
+        return cls
+
     def __init__(
         self,
         id: str,  # noqa: A002 - Celery's name
@@ -53,9 +57,48 @@ class AsyncResult:
         """True once the task has ended."""
         return self.state in states.READY_STATES
 
-    def get(self, *args: Any, **kwargs: Any) -> Any:
-        """The task's value."""
-        return self.backend.wait_for(self.id, *args, **kwargs)
+    def successful(self) -> bool:
+        """True if it returned."""
+        return bool(self.state == states.SUCCESS)
+
+    def failed(self) -> bool:
+        """True if it raised."""
+        return bool(self.state == states.FAILURE)
+
+    @property
+    def result(self) -> Any:
+        """The value, or the exception."""
+        return self.backend.get_result(self.id)
+
+    info = result
+
+    @property
+    def traceback(self) -> Any:
+        """The traceback of a failure, as text."""
+        return self.backend.get_traceback(self.id)
+
+    def get(self, timeout: Any = None, propagate: bool = True, **kwargs: Any) -> Any:
+        """The task's value, waited for ``timeout`` seconds at most; raises the exception of a failure if ``propagate``.
+
+        Raises Celery's TimeoutError, and RuntimeError inside a running task, where waiting would hold a slot.
+        """
+        running = _state.get_current_task()
+        inside = running is not None and not running.request.called_directly and not running.request.is_eager
+        if inside and kwargs.get("disable_sync_subtasks", True):
+            raise RuntimeError(
+                "Never call result.get() within a task! See the user guide on avoiding synchronous subtasks"
+            )
+        return self.backend.wait_for(self.id, timeout=timeout, propagate=propagate)
+
+    wait = get
+
+    def forget(self) -> None:
+        """Drop what is stored of it."""
+        self.backend.forget(self.id)
+
+    def revoke(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises ControlUnavailable: SQS has no broadcast, and this release keeps no marks of revoked tasks."""
+        return self.app.control.revoke(self.id, *args, **kwargs)
 
     def as_tuple(self) -> tuple[Any, Any]:
         """The result's id, and its parent's, as Celery writes them into messages."""

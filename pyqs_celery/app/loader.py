@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,27 @@ class Loader:
         with cwd_in_path():
             modules = [importlib.import_module(name) for name in names]
             return modules + self.autodiscover()
+
+    def import_task_module(self, module: str) -> ModuleType:
+        """Import one module of tasks."""
+        return self.import_from_cwd(module)
+
+    def import_module(self, module: str, package: str | None = None) -> ModuleType:
+        """Import a module."""
+        return importlib.import_module(module, package=package)
+
+    def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> ModuleType:
+        """Import a module, also from the current folder."""
+        with cwd_in_path():
+            return self.import_module(module, package)
+
+    def now(self, utc: bool = True) -> datetime:
+        """The present."""
+        return self.app.now()
+
+    def init_worker(self) -> None:
+        """Import everything a worker runs."""
+        self.import_default_modules()
 
     def autodiscover(self) -> list[ModuleType]:
         """Import the remembered packages' task modules. A package without one is passed over; one that fails raises."""

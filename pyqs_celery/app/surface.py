@@ -101,7 +101,7 @@ class Surface:
     @property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
         """``app.Worker(queues=..., concurrency=...)``: a worker to start from a program."""
-        from pyqs_celery.worker.controller import WorkController
+        from pyqs_celery.bin.controller import WorkController
 
         return partial(WorkController, app=self)
 

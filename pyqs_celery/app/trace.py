@@ -35,14 +35,14 @@ def task_has_custom(task: Any, attr: str) -> bool:
     return False
 
 
-def build_tracer(
-    name: str,
+def build_tracer(  # what wrappers are called with is given from outside
+    name: str,  # noqa: ARG001
     task: Task,
-    loader: Any = None,
-    hostname: str | None = None,
-    store_errors: bool = True,
-    Info: Any = None,  # noqa: N803 - Celery's name
-    eager: bool = False,
+    loader: Any = None,  # noqa: ARG001
+    hostname: str | None = None,  # noqa: ARG001
+    store_errors: bool = True,  # noqa: ARG001
+    Info: Any = None,  # noqa: ARG001, N803
+    eager: bool = False,  # noqa: ARG001
     propagate: bool = False,
     app: Celery | None = None,
     **_: Any,
@@ -64,12 +64,12 @@ def build_tracer(
 
 def tracer_of(app: Celery, task: Task, hostname: str, *, eager: bool = False) -> Tracer:
     """The tracer of a task in this process; made at its first run, by whatever ``build_tracer`` is by then."""
-    module = sys.modules[__name__]
+    module: Any = sys.modules[tracer_of.__module__]
     known: dict[Any, Tracer] = task.__dict__.setdefault("_tracers", {})
-    key = (module.build_tracer, eager)  # type: ignore[attr-defined]
+    key = (module.build_tracer, eager)
     found = known.get(key)
     if found is None:
-        found = known[key] = module.build_tracer(  # type: ignore[attr-defined]
+        found = known[key] = module.build_tracer(
             task.name, task, loader=app.loader, hostname=hostname, eager=eager, app=app
         )
     return found

@@ -81,7 +81,8 @@ class ScheduleEntry:
         facts = {**dict(self), "last_run_at": last, "total_run_count": self.total_run_count + 1}
         return type(self)(**facts)
 
-    __next__ = next
+    def __next__(self) -> ScheduleEntry:
+        return self.next()
 
     def update(self, other: ScheduleEntry) -> None:
         """Take over what a person may edit from another entry; when it last ran stays."""
@@ -122,5 +123,7 @@ class ScheduleEntry:
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        shown = [repr(arg) for arg in self.args or ()] + [f"{key}={value!r}" for key, value in (self.kwargs or {}).items()]
+        shown = [repr(arg) for arg in self.args or ()] + [
+            f"{key}={value!r}" for key, value in (self.kwargs or {}).items()
+        ]
         return f"<{type(self).__name__}: {self.name} {self.task}({', '.join(shown)}) {self.schedule!r}>"

@@ -100,7 +100,9 @@ class BeatLock:
 
     def _put(self) -> None:
         self._publisher.send(
-            Outgoing(self._name, "the beat that holds this message ticks", group_id=GROUP, deduplication_id=str(uuid.uuid4()))
+            Outgoing(
+                self._name, "the beat that holds this message ticks", group_id=GROUP, deduplication_id=str(uuid.uuid4())
+            )
         )
 
     def _renew(self, held: _Held) -> None:
@@ -127,4 +129,6 @@ class BeatLock:
         try:
             self._client.change_visibility_batch(self._queue, [("0", held.delivery.receipt_handle, 0)])
         except BrokerError as exc:
-            logger.warning("beat's lock %s could not be released: %s; another gets it in %ds", self._name, exc, self.seconds)
+            logger.warning(
+                "beat's lock %s could not be released: %s; another gets it in %ds", self._name, exc, self.seconds
+            )

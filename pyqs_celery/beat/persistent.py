@@ -109,7 +109,9 @@ class PersistentScheduler(Scheduler):
             fresh.write_text(json.dumps(document, indent=1), "utf-8")
             fresh.replace(self.path)
         except OSError as exc:
-            logger.error("The schedule file %s cannot be written: %s; a restart would not know what has run", self.path, exc)
+            logger.error(
+                "The schedule file %s cannot be written: %s; a restart would not know what has run", self.path, exc
+            )
 
     def close(self) -> None:
         """Write for the last time and let the file go."""

@@ -38,7 +38,6 @@ class Scheduler:
     """
 
     Entry: Any = ScheduleEntry
-    schedule: Any = None
     max_interval: float = DEFAULT_MAX_INTERVAL
     sync_every: float = SYNC_SECONDS
     sync_every_tasks: int | None = None
@@ -82,13 +81,15 @@ class Scheduler:
             return
         from pyqs_celery.schedules import crontab
 
-        self.update_from_dict({
-            "celery.backend_cleanup": {
-                "task": "celery.backend_cleanup",
-                "schedule": crontab("0", "4", "*"),
-                "options": {"expires": 12 * 3600},
+        self.update_from_dict(
+            {
+                "celery.backend_cleanup": {
+                    "task": "celery.backend_cleanup",
+                    "schedule": crontab("0", "4", "*"),
+                    "options": {"expires": 12 * 3600},
+                }
             }
-        })
+        )
 
     def _maybe_entry(self, name: str, entry: Any) -> ScheduleEntry:
         if isinstance(entry, ScheduleEntry):
@@ -113,7 +114,9 @@ class Scheduler:
     def _warn_of_unknown(self, name: str, task: Any) -> None:
         if task not in self.app.tasks and not str(task).startswith("celery."):
             logger.warning(
-                "Schedule entry %r names the task %r, which this application does not have; it is sent all the same", name, task
+                "Schedule entry %r names the task %r, which this application does not have; it is sent all the same",
+                name,
+                task,
             )
 
     def update_from_dict(self, dict_: Mapping[str, Any]) -> None:
@@ -147,7 +150,7 @@ class Scheduler:
         """Replace the mapping of entries."""
         self.data = schedule
 
-    schedule = property(get_schedule, set_schedule)  # type: ignore[assignment]
+    schedule = property(get_schedule, set_schedule)
 
     def schedules_equal(self, old_schedules: Any, new_schedules: Any) -> bool:
         """True if two schedules would tick alike."""

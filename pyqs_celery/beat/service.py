@@ -59,7 +59,11 @@ class Service:
     scheduler_cls: Any = PersistentScheduler
 
     def __init__(
-        self, app: Any, max_interval: float | None = None, schedule_filename: str | None = None, scheduler_cls: Any = None
+        self,
+        app: Any,
+        max_interval: float | None = None,
+        schedule_filename: str | None = None,
+        scheduler_cls: Any = None,
     ) -> None:
         conf = app.conf
         self.app = app
@@ -201,7 +205,7 @@ class Beat:
 
 @contextmanager
 def _stopped_by_signals(service: Service) -> Iterator[None]:
-    def stop(signum: int, frame: FrameType | None) -> None:
+    def stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's signature
         service._shutdown.set()
 
     before = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGINT)}

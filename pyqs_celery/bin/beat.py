@@ -14,7 +14,9 @@ from pyqs_celery.bin.worker_config import log_level
 @click.command()
 @click.option("-s", "--schedule", "--schedule-filename", "schedule", help="The file that remembers what has run.")
 @click.option("-S", "--scheduler", help="The scheduler's class, as module:Class, or the name of an entry point.")
-@click.option("--max-interval", type=click.FloatRange(min=0.1), help="Seconds between two looks at the schedule at most.")
+@click.option(
+    "--max-interval", type=click.FloatRange(min=0.1), help="Seconds between two looks at the schedule at most."
+)
 @click.option("-l", "--loglevel", default="WARNING", help="Default: WARNING.")
 @click.option("-f", "--logfile", help="Log to this file instead of standard error.")
 @click.option("--pidfile", help="Write the process id here; refuse to start while its owner lives.")

@@ -49,7 +49,9 @@ def moment(text: str | None, option: str) -> datetime | float | None:
 
 @click.command()
 @click.argument("name")
-@click.option("-a", "--args", "args", type=JsonParameter(list, "a JSON list"), default="[]", help="Arguments, a JSON list.")
+@click.option(
+    "-a", "--args", "args", type=JsonParameter(list, "a JSON list"), default="[]", help="Arguments, a JSON list."
+)
 @click.option("-k", "--kwargs", "kwargs", type=JsonParameter(dict, "a JSON object"), default="{}", help="JSON object.")
 @click.option("--eta", help="When to run: ISO 8601.")
 @click.option("--countdown", type=float, help="Seconds until it runs.")

@@ -13,7 +13,9 @@ LOCAL = ("conf", "registered", "report")
 
 
 def _nobody(what: str) -> NobodyReplied:
-    instead = WHAT_TO_DO.get(what.rpartition(" ")[2], "ask the application (inspect registered, conf, report) or AWS's console")
+    instead = WHAT_TO_DO.get(
+        what.rpartition(" ")[2], "ask the application (inspect registered, conf, report) or AWS's console"
+    )
     return NobodyReplied(f"{what}: no nodes replied, since SQS has no broadcast to ask workers with: {instead}")
 
 

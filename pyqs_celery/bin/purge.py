@@ -11,7 +11,9 @@ from pyqs_celery.bin.worker_config import queue_names
 
 @click.command()
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
-@click.option("-Q", "--queues", multiple=True, help="Names and patterns, separated by commas. Default: the application's.")
+@click.option(
+    "-Q", "--queues", multiple=True, help="Names and patterns, separated by commas. Default: the application's."
+)
 @click.option("-X", "--exclude-queues", "excluded", multiple=True, help="Names and patterns to spare.")
 @click.pass_obj
 def purge(options: GlobalOptions, /, force: bool, queues: tuple[str, ...], excluded: tuple[str, ...]) -> int:

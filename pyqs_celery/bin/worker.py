@@ -117,5 +117,7 @@ def _start(app: Celery, config: WorkerConfig, given: dict[str, Any], *, colour: 
 
     notes = notes_on(given)
     if given["pool"] in GREEN_POOLS:
-        click.echo(f"-P {given['pool']}: tasks run in {config.concurrency} threads; there are no green threads here", err=True)
+        click.echo(
+            f"-P {given['pool']}: tasks run in {config.concurrency} threads; there are no green threads here", err=True
+        )
     return run_worker(app, config, logfile=given["logfile"], colour=colour, notes=notes, options=given)

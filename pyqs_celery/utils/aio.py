@@ -80,7 +80,7 @@ def _run_in_a_thread(awaitable: Awaitable[Any]) -> Any:
 
 
 def thread_loop() -> asyncio.AbstractEventLoop:
-    """This thread's loop; a new one after a fork, since a loop's selector cannot be shared."""
+    """The loop of this thread; a new one after a fork, since a loop's selector cannot be shared."""
     loop: asyncio.AbstractEventLoop | None = getattr(_here, "loop", None)
     if loop is None or loop.is_closed() or _here.pid != os.getpid():
         loop = _here.loop = asyncio.new_event_loop()

@@ -15,7 +15,8 @@ from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from pyqs_celery import events, signals
+from pyqs_celery import events
+from pyqs_celery.concurrency import prefork
 from pyqs_celery.exceptions import MissingExtra, SoftTimeLimitExceeded, UnacceptedContent, WireError
 from pyqs_celery.execution import execute
 from pyqs_celery.outcome import Outcome
@@ -207,14 +208,11 @@ class _Hooks:
 
 def work(app: Celery, config: WorkerConfig, channel: ChildEnd) -> None:
     """Be a child process until there is no more work; its body between fork and exit."""
-    from pyqs_celery.utils.log import redirect_output
-
-    redirect_output(app.conf)
-    signals.worker_process_init.send(sender=None)
+    prefork.process_initializer(app, config.hostname)
     try:
         ChildLoop(app, config, channel, is_process=True).run()
     except (ConnectionError, BrokenPipeError):
         pass  # the consumer is gone; the message of a finished task will be seen again
     finally:
         aio.close()
-        signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
+        prefork.process_destructor(os.getpid(), 0)

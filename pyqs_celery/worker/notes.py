@@ -42,7 +42,7 @@ class Notes:
         facts = {"head": head, "task": task, "app": self._app, "hostname": self._hostname}
         try:
             return request_class(task)(note.delivery, **facts)
-        except Exception:  # a Request class of the user's must not stop the consumer
+        except Exception:  # noqa: BLE001 - a Request class of the user's must not stop the consumer
             request_log.exception("Task %s: its Request class raised", self._name(note))
             return Request(note.delivery, **facts)
 
@@ -53,7 +53,7 @@ class Notes:
             return
         try:
             hook(self._request(note))
-        except Exception:  # nor must its hooks
+        except Exception:  # noqa: BLE001 - nor must its hooks
             request_log.exception("Task %s: its Request class raised", self._name(note))
 
     def _name(self, note: Note) -> str:
@@ -152,7 +152,7 @@ class Notes:
         request = self._request(note)
         try:
             task.on_failure(error, request.id, (), {}, einfo)
-        except Exception:  # as in a child: told, and without effect
+        except Exception:  # noqa: BLE001 - as in a child: told, and without effect
             request_log.exception("Task %s: on_failure raised", self._name(note))
 
     def _deferred(self, note: Note) -> None:

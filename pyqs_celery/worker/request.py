@@ -18,8 +18,10 @@ logger = logging.getLogger("celery.worker.request")
 
 
 class Request:
-    """One delivery. Attributes: id, name, task, eta and expires (epoch seconds), group, root_id, parent_id, argsrepr,
-    kwargsrepr, delivery_info, hostname, message, and ``sqs`` with message_id, queue and receive_count.
+    """One delivery.
+
+    Attributes: id, name, task, eta and expires (epoch seconds), group, root_id, parent_id, argsrepr, kwargsrepr,
+    delivery_info, hostname, message, and ``sqs`` with message_id, queue and receive_count.
     """
 
     args: Any = None

@@ -51,6 +51,7 @@ def prepare(
     colour: bool | None = None,
     notes: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
+    sets_up_logging: bool = True,
 ) -> Fleet:
     """All that comes before the first process: imports, logging, checks, steps, signals. Raises as ``run_worker``."""
     app.set_current()
@@ -58,7 +59,8 @@ def prepare(
     _import_tasks(app)
     worker = Worker(app, config, options or {})
     signals.celeryd_init.send(sender=config.hostname, instance=worker, conf=app.conf, options=worker.options)
-    log.setup(app.conf, config.loglevel, logfile, colour)
+    if sets_up_logging:
+        log.setup(app.conf, config.loglevel, logfile, colour)
     for note in notes:
         logger.debug("%s", note)
     signals.celeryd_after_setup.send(sender=config.hostname, instance=worker, conf=app.conf)

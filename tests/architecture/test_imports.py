@@ -18,7 +18,7 @@ FLOORS = {
     "exceptions": 0,
     "states": 0,
     "signals": 0,
-    "schedules": 0,
+    "schedules": 1,
     "outcome": 0,
     "utils": 0,
     "local_proxy": 0,
@@ -36,10 +36,17 @@ FLOORS = {
     "decorator": 3,
     "continuations": 3,
     "events": 3,
+    "fixups": 3,
+    "bootsteps": 3,
+    "registry": 3,
+    "concurrency": 3,
+    "loaders": 3,
+    "alias": 0,
+    "platforms": 0,
     "worker": 4,
     "bin": 5,
     "contrib": 5,
-    "beat": 5,
+    "beat": 4,
     "main": 5,
     "__main__": 5,
     "": 5,
@@ -51,7 +58,8 @@ STRANGERS = [("broker", "backends")]
 LAZY_UPWARD = {
     ("_state", "app"): "the default application is made when somebody asks for the current one",
     ("app.base", "bin"): "app.worker_main and app.start are the command line under Celery's names",
-    ("app.base", "worker"): "app.Worker starts a worker under Celery's name",
+    ("app.surface", "bin"): "app.Worker starts a worker under Celery's name",
+    ("app.surface", "beat"): "app.Beat starts a beat under Celery's name",
 }
 
 CORE_FORBIDDEN = {

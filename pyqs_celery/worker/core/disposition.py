@@ -92,7 +92,8 @@ def after_outcome(
     """Turn what the child reported into what happens to the message (DESIGN decisions 1, 2 and 11)."""
     if outcome.kind == "retried" and outcome.native_delay is not None:
         return Verdict("release", min(MAX_VISIBILITY_SECONDS, math.ceil(outcome.native_delay)), outcome.reason)
-    if outcome.kind in ("succeeded", "retried", "ignored", "expired"):
+    acked_failure = outcome.kind == "failed" and (policy.ack_on_timeout if outcome.timed_out else policy.ack_on_failure)
+    if acked_failure or outcome.kind in ("succeeded", "retried", "ignored", "expired"):
         return ACK
     if outcome.kind in ("unknown", "unsupported"):
         return Verdict("release", unknown_delay(delivery), outcome.reason)
@@ -100,8 +101,6 @@ def after_outcome(
         return after_undecodable(queue, delivery, outcome.reason)
     if outcome.kind == "rejected" and outcome.requeue:
         return Verdict("release", int(reject_delay), outcome.reason)
-    if outcome.kind == "failed" and (policy.ack_on_timeout if outcome.timed_out else policy.ack_on_failure):
-        return ACK
     final = outcome.exhausted or outcome.kind == "rejected"
     return after_failure(
         queue, delivery, task=outcome.task, reason=outcome.reason, exception=outcome.exception, final=final

@@ -1,0 +1,1 @@
+"""``celery.concurrency``: the pools' names. What they are is in ``pyqs_celery.worker``."""

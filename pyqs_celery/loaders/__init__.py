@@ -1,0 +1,1 @@
+"""``celery.loaders``: how an application's modules are imported."""

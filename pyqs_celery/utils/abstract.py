@@ -1,0 +1,15 @@
+"""``celery.utils.abstract``: classes for ``isinstance``."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Any
+
+
+class CallableTask(ABC):
+    """Anything with the methods of a task."""
+
+    @classmethod
+    def __subclasshook__(cls, other: Any) -> Any:
+        names = ("delay", "apply_async", "apply", "retry", "signature", "__call__")
+        return all(hasattr(other, name) for name in names) or NotImplemented
