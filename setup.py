@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(
     r'^__version__\s*(?::\s*\w+)?\s*=\s*"([^"]+)"',
-    (HERE / "pyqs_celery" / "__init__.py").read_text("utf-8"),
+    (HERE / "pyqs_celery" / "version.py").read_text("utf-8"),
     re.MULTILINE,
 )
 
@@ -16,6 +16,11 @@ COMPRESSION = ["brotli>=1.0.9", "zstandard>=0.17"]
 MSGPACK = ["msgpack>=1.0.3"]
 YAML = ["PyYAML>=5.4.1"]
 AUTH = ["cryptography>=36.0"]
+PYDANTIC = ["pydantic>=2.4"]
+DJANGO = ["django>=4.2"]
+FLASK = ["flask>=2.2"]
+MIGRATE = ["libcst>=1.1"]
+SOLAR = ["ephem>=4.1"]
 
 setup(
     name="pyqs-celery",
@@ -39,7 +44,10 @@ setup(
         # Celery's name for what is always here, so that "celery[sqs]" can be replaced word for word.
         "sqs": [],
         "redis": ["redis>=4.5.2"],
-        "django": ["django>=4.2"],
+        "django": DJANGO,
+        "pydantic": PYDANTIC,
+        "migrate": MIGRATE,
+        "solar": SOLAR,
         "database": ["sqlalchemy>=1.4.48"],
         "yaml": YAML,
         "msgpack": MSGPACK,
@@ -58,6 +66,12 @@ setup(
             *MSGPACK,
             *YAML,
             *AUTH,
+            *PYDANTIC,
+            *DJANGO,
+            *FLASK,
+            *MIGRATE,
+            *SOLAR,
+            "tzdata",
         ],
     },
     entry_points={"console_scripts": ["pyqs-celery=pyqs_celery.bin:main"]},

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pyqs_celery.version import VERSION, __version__
+
 if TYPE_CHECKING:
     from pyqs_celery import events, exceptions, result, signals, states
     from pyqs_celery._state import current_app, current_task
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from pyqs_celery.decorator import task
     from pyqs_celery.utils.ids import uuid
 
-__version__ = "0.1.0"
-VERSION = (0, 1, 0)
 
 __all__ = (
     "VERSION",

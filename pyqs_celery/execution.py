@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import _state, continuations, signals, states
 from pyqs_celery.app.request import Context, from_message
-from pyqs_celery.app.task import call_in_worker, is_exhausted
+from pyqs_celery.app.retrying import is_exhausted
+from pyqs_celery.app.task import call_in_worker
 from pyqs_celery.app.trace import tracer_of
 from pyqs_celery.exceptions import Ignore, OperationalError, Reject, Retry, SoftTimeLimitExceeded
 from pyqs_celery.outcome import Outcome
@@ -305,7 +306,7 @@ def _completed(value: Any) -> Any:
 
 def native_retry(app: Celery, task: Task) -> bool:
     """True if a retry of this task is the same message coming back, not a new one (``sqs_retry = "native"``)."""
-    return (getattr(task, "sqs_retry", None) or app.conf.sqs_retry) == "native"
+    return bool((task.sqs_retry or app.conf.sqs_retry) == "native")
 
 
 def _repr(exc: BaseException) -> str:

@@ -21,7 +21,16 @@ from pyqs_celery import _state
 from pyqs_celery.exceptions import ImproperlyConfigured
 from pyqs_celery.utils import time as times
 
-__all__ = ("BaseSchedule", "ParseException", "crontab", "crontab_parser", "maybe_schedule", "schedstate", "schedule", "solar")
+__all__ = (
+    "BaseSchedule",
+    "ParseException",
+    "crontab",
+    "crontab_parser",
+    "maybe_schedule",
+    "schedstate",
+    "schedule",
+    "solar",
+)
 
 schedstate = namedtuple("schedstate", ("is_due", "next"))  # noqa: PYI024 - Celery's name and form
 Cronspec = Any
@@ -297,10 +306,16 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
                 if at < len(minutes):
                     wall = datetime(found.year, found.month, found.day, hour, minutes[at], tzinfo=last.tzinfo)
                     # in the second of two hours of autumn the first one's minutes have passed
-                    return wall if wall.astimezone(_timezone.utc) > last.astimezone(_timezone.utc) else wall.replace(fold=1)
+                    return (
+                        wall
+                        if wall.astimezone(_timezone.utc) > last.astimezone(_timezone.utc)
+                        else wall.replace(fold=1)
+                    )
         raise RuntimeError(f"{self!r} is never due")
 
-    def remaining_delta(self, last_run_at: datetime, tz: Any = None, ffwd: Any = None) -> tuple[datetime, timedelta, datetime]:
+    def remaining_delta(
+        self, last_run_at: datetime, tz: Any = None, ffwd: Any = None
+    ) -> tuple[datetime, timedelta, datetime]:
         """(last run, time from it to the next one, now), all in the application's zone."""
         last = self.to_local(self.maybe_make_aware(last_run_at))
         now = self.to_local(self.maybe_make_aware(self.now()))

@@ -12,7 +12,7 @@ class Queues(dict[str, Any]):
     """``kombu.Queue`` objects by name: what ``task_queues`` declares, or the default queue."""
 
     def __init__(self, app: Celery) -> None:
-        from kombu import Queue
+        from kombu.entity import Queue
 
         super().__init__()
         for queue in app.queue_objects() or [app.conf.task_default_queue]:
@@ -21,7 +21,7 @@ class Queues(dict[str, Any]):
         self.create_missing = app.conf.task_create_missing_queues is not False
 
     def __missing__(self, name: str) -> Any:
-        from kombu import Queue
+        from kombu.entity import Queue
 
         if not self.create_missing:
             raise KeyError(name)

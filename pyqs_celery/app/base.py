@@ -19,13 +19,11 @@ from pyqs_celery.app.registry import TaskRegistry
 from pyqs_celery.app.surface import Surface
 from pyqs_celery.exceptions import AlwaysEagerIgnored, DuplicateTask, ImproperlyConfigured
 from pyqs_celery.local_proxy import Proxy, maybe_evaluate
-from pyqs_celery.utils.dispatch import Signal
 from pyqs_celery.utils.imports import symbol_by_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from pyqs_celery.bootsteps import Steps
     from pyqs_celery.broker.config import BrokerConfig
     from pyqs_celery.broker.publisher import Publisher
 
@@ -68,21 +66,13 @@ class Celery(Surface):
     ) -> None:
         super().__init__()
         self.main = main
-        self.log_cls, self.control_cls = log or self.log_cls, control or self.control_cls
-        self.amqp_cls = amqp or self.amqp_cls
+        self._choose_classes(log=log, control=control, amqp=amqp)
         self.task_cls = task_cls or self.task_cls
         self.autofinalize = autofinalize
         self.finalized = False
         self.configured = False
         self.set_as_current = set_as_current
         self.namespace = namespace
-        self.steps: dict[str, set[Any]] = {"worker": set(), "consumer": set()}
-        self.worker_steps: Steps | None = None
-        self.user_options: dict[str, set[Any]] = {"preload": set(), "worker": set(), "beat": set()}
-        self.on_configure = Signal("app.on_configure")
-        self.on_after_configure = Signal("app.on_after_configure", {"source"})
-        self.on_after_finalize = Signal("app.on_after_finalize")
-        self.on_after_fork = Signal("app.on_after_fork")
         self.loader = loader_for(self, loader or self.loader_cls)
         self._lock = threading.RLock()
         self._pending: deque[Proxy] = deque()
@@ -93,14 +83,13 @@ class Celery(Surface):
         self._broker_config: BrokerConfig | None = None
         self._publisher: Publisher | None = None
         self._conf = self._new_settings(namespace)
-        given = {"broker_url": broker, "result_backend": backend, "include": include, **settings, **(changes or {})}
-        for name, value in given.items():
-            if value is not None:
-                self._conf[name] = value
+        self._take_given(
+            {"broker_url": broker, "result_backend": backend, "include": include, **settings, **(changes or {})}
+        )
         if set_as_current:
             self.set_current()
-        if _state.default_app is None and set_as_current:
-            self.set_default()
+            if _state.default_app is None:
+                self.set_default()
         self.fixups = [made for each in (fixups or self.builtin_fixups) if (made := symbol_by_name(each)(self))]
         self.on_init()
         _state.register_app(self)
@@ -132,6 +121,11 @@ class Celery(Surface):
         self.close()
 
     # -- configuration -----------------------------------------------------------------------------
+
+    def _take_given(self, settings: Mapping[str, Any]) -> None:
+        for name, value in settings.items():
+            if value is not None:
+                self._conf[name] = value
 
     def _new_settings(self, namespace: str | None) -> Settings:
         return Settings(self._load_config, os.environ, self._setting_changed, namespace)
@@ -289,7 +283,7 @@ class Celery(Surface):
     def _task_from_fun(
         self, fun: Any, name: str | None = None, base: Any = None, bind: bool = False, **options: Any
     ) -> Any:
-        from pyqs_celery.app.task import task_from_function
+        from pyqs_celery.app.task_factory import task_from_function
 
         name = name or self.gen_task_name(fun.__name__, fun.__module__)
         if name in self._tasks:

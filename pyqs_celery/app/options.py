@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyqs_celery.exceptions import CeleryWarning, ImproperlyConfigured
@@ -50,3 +51,23 @@ def starts_per_second(rate: Any) -> float | None:
     if match is None:
         raise ImproperlyConfigured(f"rate_limit must be a number a second or like '10/m' (s, m or h), not {rate!r}")
     return float(match[1]) / _PER[match[2] or "s"] or None
+
+
+def call_signature(fun: Callable[..., Any], bind: bool) -> inspect.Signature | None:
+    """What a caller may pass; None where Python cannot tell."""
+    try:
+        signature = inspect.signature(fun)
+    except (TypeError, ValueError):
+        return None
+    parameters = list(signature.parameters.values())
+    if (
+        bind
+        and parameters
+        and parameters[0].kind
+        in (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        )
+    ):
+        return signature.replace(parameters=parameters[1:])
+    return signature

@@ -12,13 +12,16 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from pyqs_celery.utils.dispatch import Signal
 from pyqs_celery.utils.imports import symbol_by_name
 
 if TYPE_CHECKING:
     from pyqs_celery.app.amqp import Amqp
+    from pyqs_celery.app.base import Celery
     from pyqs_celery.app.control import Control
+    from pyqs_celery.bootsteps import Steps
 
 
 class Surface:
@@ -31,6 +34,19 @@ class Surface:
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
+        self.steps: dict[str, set[Any]] = {"worker": set(), "consumer": set()}
+        self.worker_steps: Steps | None = None
+        self.user_options: dict[str, set[Any]] = {"preload": set(), "worker": set(), "beat": set()}
+        self.on_configure = Signal("app.on_configure")
+        self.on_after_configure = Signal("app.on_after_configure", {"source"})
+        self.on_after_finalize = Signal("app.on_after_finalize")
+        self.on_after_fork = Signal("app.on_after_fork")
+
+    def _choose_classes(self, **classes: Any) -> None:
+        """Take the classes that the constructor was given in place of the usual ones."""
+        for name, cls in classes.items():
+            if cls is not None:
+                setattr(self, f"{name}_cls", cls)
 
     def _make(self, name: str, cls: Any) -> Any:
         if name not in self._made:
@@ -56,7 +72,7 @@ class Surface:
 
     def connection(self, url: str | None = None, **options: Any) -> Any:
         """A ``kombu.Connection`` to the broker, for code that uses kombu itself; nothing of ours does."""
-        from kombu import Connection
+        from kombu.connection import Connection
 
         options.setdefault("transport_options", dict(self.conf.broker_transport_options or {}))
         return Connection(url or self.conf.broker_write_url or self.conf.broker_url or "sqs://", **options)
@@ -103,14 +119,14 @@ class Surface:
         """``app.Worker(queues=..., concurrency=...)``: a worker to start from a program."""
         from pyqs_celery.bin.controller import WorkController
 
-        return partial(WorkController, app=self)
+        return partial(WorkController, app=cast("Celery", self))
 
     WorkController = Worker
 
     @property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name
         """``app.Beat(scheduler=..., schedule=...)``: a beat to run from a program."""
-        from pyqs_celery.beat import Beat
+        from pyqs_celery.beat.service import Beat
 
         return partial(Beat, app=self)
 
@@ -174,16 +190,15 @@ class Surface:
 
     def bugreport(self) -> str:
         """Versions and settings, secrets left out, for a report."""
-        import boto3
-        import kombu
+        from importlib.metadata import version
 
-        from pyqs_celery import __version__
+        from pyqs_celery.version import __version__
 
-        versions = f"software -> pyqs-celery:{__version__} kombu:{kombu.__version__} py:{platform.python_version()}"
+        versions = f"software -> pyqs-celery:{__version__} kombu:{version('kombu')} py:{platform.python_version()}"
         system = (
             f"platform -> system:{platform.system()} arch:{platform.machine()} imp:{platform.python_implementation()}"
         )
-        transport = f"transport -> sqs (boto3 {boto3.__version__})"
+        transport = f"transport -> sqs (boto3 {version('boto3')})"
         return "\n".join([versions, system, transport, "", str(self.conf.humanize()), ""])
 
     def prepare_config(self, c: Any) -> Any:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import inspect
 import sys
-import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import _state
 from pyqs_celery.app.autoretry import add_autoretry
-from pyqs_celery.app.options import starts_per_second, warn_of_typos
+from pyqs_celery.app.options import call_signature, starts_per_second
 from pyqs_celery.app.request import Context
+from pyqs_celery.app.retrying import Exhausted, listed, retry_options, seconds_until
 from pyqs_celery.broker.limits import MAX_VISIBILITY_SECONDS
 from pyqs_celery.exceptions import (
     Ignore,
@@ -24,7 +23,6 @@ from pyqs_celery.exceptions import (
     Reject,
     Retry,
 )
-from pyqs_celery.utils.times import to_epoch
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -146,7 +144,7 @@ class Task:
         if self.sqs_retry not in (None, "message", "native"):
             raise ImproperlyConfigured(f"task {self.name}: sqs_retry is 'message' or 'native', not {self.sqs_retry!r}")
         if self._signature is None:
-            self._signature = _call_signature(self.run, bind=False)
+            self._signature = call_signature(self.run, bind=False)
         if self.autoretry_for and not hasattr(self, "_orig_run"):
             add_autoretry(self)
         self.on_bound(app)
@@ -329,8 +327,8 @@ class Task:
         if limit is not None and retries > limit:
             if exc is not None:
                 exc.task_args, exc.task_kwargs = request.args, request.kwargs  # type: ignore[attr-defined]
-                raise _Exhausted.mark(exc)
-            raise _Exhausted.mark(
+                raise Exhausted.mark(exc)
+            raise Exhausted.mark(
                 MaxRetriesExceededError(
                     f"Can't retry {self.name}[{request.id}] args:{request.args} kwargs:{request.kwargs}",
                     task_args=request.args,
@@ -344,7 +342,7 @@ class Task:
         if request.is_eager:
             ret.eager_call = (arguments, keywords, call)  # type: ignore[attr-defined]
         elif args is None and kwargs is None and not options and self._comes_back(eta, countdown):
-            ret.native_delay = _seconds_until(eta, countdown)  # type: ignore[attr-defined]
+            ret.native_delay = seconds_until(eta, countdown)  # type: ignore[attr-defined]
         else:
             try:
                 self.apply_async(arguments, keywords, **call)
@@ -358,7 +356,7 @@ class Task:
         """True if this retry is left to SQS: the same message is hidden for a while, unless SQS cannot hide it so long."""
         if (self.sqs_retry or self.app.conf.sqs_retry) != "native":
             return False
-        return _seconds_until(eta, countdown) <= MAX_VISIBILITY_SECONDS
+        return seconds_until(eta, countdown) <= MAX_VISIBILITY_SECONDS
 
     def signature_from_request(
         self, request: Context | None = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra: Any
@@ -387,8 +385,8 @@ class Task:
             raise ImproperlyConfigured("replace() takes the signature of one task in this release")
         taken = ("task_id", "group_id", "group_index", "chain", "chord", "root_id", "parent_id", "link", "link_error")
         options = {key: value for key, value in retry_options(request).items() if key in taken}
-        links = [*_listed(sig.options.get("link")), *_listed(options.pop("link", None))]
-        errbacks = [*_listed(sig.options.get("link_error")), *_listed(options.pop("link_error", None))]
+        links = [*listed(sig.options.get("link")), *listed(options.pop("link", None))]
+        errbacks = [*listed(sig.options.get("link_error")), *listed(options.pop("link_error", None))]
         options |= {"link": links or None, "link_error": errbacks or None, "parent_id": request.parent_id}
         options["replaced_task_nesting"] = (request.replaced_task_nesting or 0) + 1
         sig.set(**{key: value for key, value in options.items() if value is not None})
@@ -467,121 +465,6 @@ FROM_SETTINGS = {
 }
 """Attributes that take an application's setting where a task has none. Those of acknowledgement stay None: the worker's
 policies must tell what was said from what was not."""
-
-
-class _Exhausted:
-    """Marks an exception as the end of a task's own retries."""
-
-    ATTRIBUTE = "_pyqs_celery_exhausted"
-
-    @classmethod
-    def mark(cls, exc: BaseException) -> BaseException:
-        """Mark an exception, and give it back."""
-        # an exception with slots takes no mark: it counts as an ordinary failure, and is delivered again
-        with suppress(AttributeError):
-            setattr(exc, cls.ATTRIBUTE, True)
-        return exc
-
-
-def is_exhausted(exc: BaseException) -> bool:
-    """True if a task raised this because its retries were used up."""
-    return bool(getattr(exc, _Exhausted.ATTRIBUTE, False))
-
-
-def retry_options(request: Context) -> dict[str, Any]:
-    """The options with which a request is sent again: everything but the arguments and the time."""
-    info = request.delivery_info or {}
-    limits = list(request.timelimit or (None, None))
-    properties = request.properties or {}
-    sqs = request.sqs or {}
-    found = {
-        "task_id": request.id,
-        "link": request.callbacks,
-        "link_error": request.errbacks,
-        "group_id": request.group,
-        "group_index": request.group_index,
-        "chain": request.chain,
-        "chord": request.chord,
-        "root_id": request.root_id,
-        "parent_id": request.id,
-        "shadow": request.shadow,
-        "reply_to": request.reply_to,
-        "expires": request.expires,
-        "time_limit": limits[0],
-        "soft_time_limit": limits[1],
-        "headers": request.headers,
-        "ignore_result": request.ignore_result,
-        "stamped_headers": request.stamped_headers,
-        "replaced_task_nesting": request.replaced_task_nesting or None,
-        "queue": info.get("routing_key"),
-        "priority": info.get("priority"),
-        "origin": request.origin,
-        "MessageGroupId": sqs.get("group_id") or properties.get("MessageGroupId"),
-        "message_attributes": sqs.get("message_attributes") or None,
-        **{header: (request.stamps or {}).get(header) for header in request.stamped_headers or ()},
-    }
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _seconds_until(eta: Any, countdown: Any) -> float:
-    if eta is not None:
-        at = to_epoch(eta)
-        return max(0.0, (at or 0.0) - time.time())
-    return float(countdown.total_seconds() if hasattr(countdown, "total_seconds") else countdown or 0)
-
-
-def _listed(value: Any) -> list[Any]:
-    if not value:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def task_from_function(
-    app: Celery, fun: Callable[..., Any], name: str, base: type[Task], bind: bool, options: dict[str, Any]
-) -> Task:
-    """An instance of a subclass of ``base`` whose ``run`` is ``fun``."""
-    warn_of_typos(name, options)
-    if options.get("pydantic"):
-        from pyqs_celery.app.pydantic_tasks import wrap
-
-        fun = wrap(fun, app, name, options)
-    run = fun if bind else staticmethod(fun)
-    members = {
-        "app": app,
-        "name": name,
-        "run": run,
-        "_decorated": True,
-        "bind_self": bind,
-        "abstract": False,
-        "__doc__": fun.__doc__,
-        "__module__": fun.__module__,
-        "__annotations__": getattr(fun, "__annotations__", {}),
-        "__wrapped__": run,
-        **options,
-    }
-    task: Task = type(fun.__name__, (base,), members)()
-    task._signature = _call_signature(fun, bind)
-    return task
-
-
-def _call_signature(fun: Callable[..., Any], bind: bool) -> inspect.Signature | None:
-    """What a caller may pass; None where Python cannot tell."""
-    try:
-        signature = inspect.signature(fun)
-    except (TypeError, ValueError):
-        return None
-    parameters = list(signature.parameters.values())
-    if (
-        bind
-        and parameters
-        and parameters[0].kind
-        in (
-            inspect.Parameter.POSITIONAL_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        )
-    ):
-        return signature.replace(parameters=parameters[1:])
-    return signature
 
 
 def call_in_worker(task: Task, args: Any, kwargs: Any) -> Any:

@@ -146,7 +146,7 @@ class Service:
 class Beat:
     """Beat as a program: ``app.Beat(scheduler=..., schedule="file").run()``; ``pyqs-celery beat`` is this."""
 
-    Service = Service
+    Service: Any = Service
 
     def __init__(
         self,
@@ -184,9 +184,9 @@ class Beat:
             service.start()
         return 0
 
-    def banner(self, service: Service) -> str:
+    def banner(self, service: Any) -> str:
         """What is about to run."""
-        from pyqs_celery import __version__
+        from pyqs_celery.version import __version__
 
         scheduler = service.scheduler
         kind = f"{type(scheduler).__module__}.{type(scheduler).__qualname__}"

@@ -13,7 +13,7 @@ from pyqs_celery.bin.errors import UsageError
 from pyqs_celery.utils.times import parse_iso
 
 
-class JsonParameter(click.ParamType):
+class JsonParameter(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A parameter whose text is JSON of one kind."""
 
     def __init__(self, kind: type, name: str) -> None:

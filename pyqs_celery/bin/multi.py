@@ -72,11 +72,8 @@ def parse(arguments: Iterable[str], host: str) -> list[Node]:
     """The nodes of ``w1 w2 -A proj -c 3 -c:w2 5 --pidfile=...``. A lone number N means N nodes. Raises UsageError."""
     names, common, special = _split(list(arguments))
     prefix = str(common.pop("--prefix", None) or common.pop("--range-prefix", None) or "celery")
-    suffix = (
-        common.pop("-s", None)
-        or common.pop("--suffix", None)
-        or common.pop("-n", None)
-        or common.pop("--hostname", None)
+    suffix = next(
+        (found for option in ("-s", "--suffix", "-n", "--hostname") if (found := common.pop(option, None))), None
     )
     if len(names) == 1 and names[0].isdigit():
         names = [f"{prefix}{number}" for number in range(1, int(names[0]) + 1)]

@@ -42,7 +42,6 @@ def use_celery_app_trap() -> bool:
 
 @pytest.fixture(scope="session")
 def celery_session_app(
-    request: Any,
     celery_config: Mapping[str, Any],
     celery_parameters: Mapping[str, Any],
     celery_enable_logging: bool,
@@ -142,7 +141,6 @@ def celery_app(
 
 @pytest.fixture
 def celery_worker(
-    request: Any,
     celery_app: Celery,
     celery_includes: Sequence[str],
     celery_worker_pool: Any,

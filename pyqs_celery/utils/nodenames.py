@@ -10,7 +10,7 @@ __all__ = ("default_nodename", "gethostname", "host_format", "nodename", "nodesp
 
 
 def gethostname() -> str:
-    """This machine's name."""
+    """The name of this machine."""
     return socket.gethostname()
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import random
 import time as _time
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone as _timezone, tzinfo
+from datetime import datetime, timedelta, tzinfo
+from datetime import timezone as _timezone
 from typing import Any
 
 from pyqs_celery.utils.times import parse_iso, zone
@@ -35,7 +36,12 @@ __all__ = (
 
 WEEKDAYS = {name: number for number, name in enumerate("sun mon tue wed thu fri sat".split())}
 MONTHS = {name: number for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
-_UNITS = ((86_400.0, "day", "{:.2f}"), (3600.0, "hour", "{:.2f}"), (60.0, "minute", "{:.2f}"), (1.0, "second", "{:.2f}"))
+_UNITS = (
+    (86_400.0, "day", "{:.2f}"),
+    (3600.0, "hour", "{:.2f}"),
+    (60.0, "minute", "{:.2f}"),
+    (1.0, "second", "{:.2f}"),
+)
 
 
 class _Zones:
@@ -45,7 +51,7 @@ class _Zones:
 
     @property
     def local(self) -> tzinfo:
-        """This machine's zone."""
+        """The zone of this machine."""
         found = datetime.now().astimezone().tzinfo
         assert found is not None
         return found
@@ -119,7 +125,7 @@ def delta_resolution(dt: datetime, delta: timedelta) -> datetime:
     names = list(fields)
     for index, size in enumerate((86_400, 3600, 60, 1)):
         if seconds >= size:
-            return dt.replace(**{name: 0 for name in names[index:]})  # type: ignore[arg-type]
+            return dt.replace(**dict.fromkeys(names[index:], 0))  # type: ignore[arg-type]
     return dt
 
 
@@ -155,9 +161,7 @@ def yearmonth(name: str) -> int:
     return MONTHS[name[:3].lower()]
 
 
-def humanize_seconds(
-    secs: float, prefix: str = "", sep: str = "", now: str = "now", microseconds: bool = False
-) -> str:
+def humanize_seconds(secs: float, prefix: str = "", sep: str = "", now: str = "now", microseconds: bool = False) -> str:
     """``1.04 days``, ``4.20 seconds``; ``now`` for nothing."""
     secs = float(secs)
     for size, unit, form in _UNITS:
@@ -171,16 +175,16 @@ def humanize_seconds(
 
 def get_exponential_backoff_interval(factor: int, retries: int, maximum: int, full_jitter: bool = False) -> int:
     """Seconds before the next attempt: ``factor`` doubled each time, ``maximum`` at most, random below it if asked."""
-    countdown = min(maximum, factor * 2**retries)
+    countdown: int = min(maximum, factor * 2**retries)
     if full_jitter:
         countdown = random.randrange(countdown + 1)
     return max(0, countdown)
 
 
 def utcoffset(time: Any = _time, localtime: Callable[..., _time.struct_time] = _time.localtime) -> int:
-    """This machine's offset from UTC in hours, west positive."""
-    seconds: int = time.altzone if time.daylight and localtime().tm_isdst else time.timezone
-    return seconds // 3600
+    """The offset of this machine from UTC in hours, west positive."""
+    seconds = time.altzone if time.daylight and localtime().tm_isdst else time.timezone
+    return int(seconds) // 3600
 
 
 def adjust_timestamp(ts: float, offset: int, here: Callable[..., int] = utcoffset) -> float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def tick(app: Celery, config: WorkerConfig, channel: socket.socket) -> None:
     """Be the beat until the other end of ``channel`` is closed, or its process is gone."""
-    from pyqs_celery.beat import Service
+    from pyqs_celery.beat.service import Service
 
     def is_over(seconds: float) -> bool:
         return bool(select.select([channel], [], [], seconds)[0])

@@ -51,20 +51,24 @@ def prepare(
     colour: bool | None = None,
     notes: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
-    sets_up_logging: bool = True,
+    is_program: bool = True,
 ) -> Fleet:
-    """All that comes before the first process: imports, logging, checks, steps, signals. Raises as ``run_worker``."""
+    """All that comes before the first process: imports, logging, checks, steps, signals. Raises as ``run_worker``.
+
+    A worker inside another program (``is_program`` False) leaves that one's logging and user as they are.
+    """
     app.set_current()
     app.set_default()
     _import_tasks(app)
     worker = Worker(app, config, options or {})
     signals.celeryd_init.send(sender=config.hostname, instance=worker, conf=app.conf, options=worker.options)
-    if sets_up_logging:
+    if is_program:
         log.setup(app.conf, config.loglevel, logfile, colour)
     for note in notes:
         logger.debug("%s", note)
     signals.celeryd_after_setup.send(sender=config.hostname, instance=worker, conf=app.conf)
-    check_privileges(app.conf.accept_content)
+    if is_program:
+        check_privileges(app.conf.accept_content)
     app.consumer_broker_config()
     app.finalize()
     _tell_of_idle_settings(app)

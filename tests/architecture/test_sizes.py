@@ -15,6 +15,8 @@ PUBLIC_METHODS = 20
 # Classes whose surface Celery fixed: each with the reason.
 WIDE_CLASSES = {
     "pyqs_celery.app.task.Task": "Celery's interface: applications call, override and inherit these by name",
+    "pyqs_celery.app.surface.Surface": "the rest of the same interface",
+    "pyqs_celery.beat.scheduler.Scheduler": "Celery's interface: schedulers of others derive from it and override by name",
     "pyqs_celery.app.base.Celery": "applications call and override these methods by name; each is a few lines",
 }
 

@@ -44,7 +44,7 @@ class TestWorker:
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self._manager = Manager(
-            self.config, prepare(app, self.config, sets_up_logging=False), _say_nothing, takes_signals=False
+            self.config, prepare(app, self.config, is_program=False), _say_nothing, takes_signals=False
         )
         self._thread = threading.Thread(target=self._run, name="celery-test-worker", daemon=True)
 

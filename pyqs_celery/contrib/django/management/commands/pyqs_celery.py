@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 
-class Command(BaseCommand):
+class Command(BaseCommand):  # type: ignore[misc,unused-ignore]
     """Hands everything behind ``pyqs_celery`` on to the command line; the project's current app is used without -A."""
 
     help = "Run pyqs-celery: worker, beat, purge, call ... (see `manage.py pyqs_celery --help`)"
@@ -21,7 +21,7 @@ class Command(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> argparse.ArgumentParser:
         """For ``call_command("pyqs_celery", "worker", ...)``."""
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser: argparse.ArgumentParser = super().create_parser(prog_name, subcommand, **kwargs)
         parser.add_argument("arguments", nargs=argparse.REMAINDER)
         return parser
 
