@@ -128,14 +128,17 @@ class Celery(Surface):
                 self._conf[name] = value
 
     def _new_settings(self, namespace: str | None) -> Settings:
-        return Settings(self._load_config, os.environ, self._setting_changed, namespace)
+        return Settings(self._load_config, os.environ, self._setting_changed, namespace, self._configured)
 
     def _load_config(self) -> Mapping[str, Any]:
         self.on_configure.send(sender=self)
         source = self._source
         found = config_sources.default_source() if source is None else config_sources.read(source, self._conf.namespace)
-        self.configured = True
         return found
+
+    def _configured(self) -> None:
+        self.configured = True
+        self.on_after_configure.send(sender=self, source=self._conf)
 
     def _setting_changed(self, name: str) -> None:
         if name == "task_routes":
@@ -146,13 +149,7 @@ class Celery(Surface):
 
     @property
     def conf(self) -> Settings:
-        """The settings; read from their source at first use."""
-        if not self.configured:
-            with self._lock:
-                if not self.configured:
-                    self._conf._read()
-                    self.configured = True
-                    self.on_after_configure.send(sender=self, source=self._conf)
+        """The settings; their source is read when the first of them is asked for, so setting one reads nothing yet."""
         return self._conf
 
     @conf.setter
@@ -170,11 +167,12 @@ class Celery(Surface):
         self.configured = False
         fresh = self._new_settings(namespace if namespace is not None else self.namespace)
         fresh._changes.update(self._conf._changes)
+        fresh._defaults.update(self._conf._defaults)
         self._conf = fresh
         self._routes = self._broker_config = None
         if force or silent:
             try:
-                self.conf  # noqa: B018 - reading is the effect
+                self.conf._read()
             except ImproperlyConfigured:
                 if not silent:
                     raise

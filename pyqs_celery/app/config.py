@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -69,7 +70,7 @@ class Settings(MutableMapping[str, Any]):
     ``config_from_object``, then the defaults. Keys that are nobody's are kept as they are.
     """
 
-    _own = ("_load", "_source", "_changes", "_defaults", "_environ", "_on_change", "namespace")
+    _own = ("_load", "_on_read", "_lock", "_is_loading", "_source", "_changes", "_defaults", "_environ", "_on_change", "namespace")
 
     def __init__(
         self,
@@ -77,8 +78,12 @@ class Settings(MutableMapping[str, Any]):
         environ: Mapping[str, str],
         on_change: Callable[[str], None] = lambda name: None,
         namespace: str | None = None,
+        on_read: Callable[[], None] = lambda: None,
     ) -> None:
         self._load = load
+        self._on_read = on_read
+        self._lock = threading.RLock()
+        self._is_loading = False
         self._source: dict[str, Any] | None = None
         self._changes: dict[str, Any] = {}
         self._defaults: dict[str, Any] = {}
@@ -87,14 +92,18 @@ class Settings(MutableMapping[str, Any]):
         self.namespace = namespace
 
     def _read(self) -> dict[str, Any]:
-        if self._source is None:
-            self._source = {}  # a source that looks at the settings while it is read sees the defaults
-            try:
-                self._source = normalise(self._load(), self.namespace)
-            except BaseException:
-                self._source = None
-                raise
-        return self._source
+        if self._source is not None:
+            return self._source
+        with self._lock:
+            if self._source is None and not self._is_loading:
+                self._is_loading = True
+                try:
+                    self._source = normalise(self._load(), self.namespace)
+                finally:
+                    self._is_loading = False
+                self._on_read()
+            # a source that looks at the settings while it is read sees the defaults
+            return {} if self._source is None else self._source
 
     def is_set(self, key: str) -> bool:
         """True if anybody gave this setting a value."""

@@ -29,7 +29,7 @@ def warn_of_typos(name: str, options: Iterable[str]) -> None:
     for option in options:
         if option in KNOWN:
             continue
-        meant = difflib.get_close_matches(option, KNOWN, n=1, cutoff=0.85)
+        meant = difflib.get_close_matches(option, KNOWN, n=1, cutoff=0.8)
         if meant:
             warnings.warn(
                 f"task {name}: the option {option!r} is not known and only becomes an attribute; did you mean {meant[0]!r}?",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pyqs_celery.app.request import Context
+from pyqs_celery.local_proxy import maybe_evaluate
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -27,7 +28,7 @@ def task_has_custom(task: Any, attr: str) -> bool:
     """True if a class between the task's own and ours defines ``attr``."""
     from pyqs_celery.app.task import Task
 
-    for cls in type(task).__mro__:
+    for cls in type(maybe_evaluate(task)).__mro__:
         if cls is Task or cls is object:
             return False
         if attr in cls.__dict__:

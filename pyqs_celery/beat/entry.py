@@ -70,7 +70,7 @@ class ScheduleEntry:
 
     def default_now(self) -> datetime:
         """The present, as the schedule sees it."""
-        found: datetime = self.schedule.now() if self.schedule is not None else self.app.now()
+        found: datetime = (self.schedule if hasattr(self.schedule, "now") else self.app).now()
         return found
 
     _default_now = default_now

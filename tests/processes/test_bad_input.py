@@ -46,7 +46,23 @@ WRONG = {
     "no such module": (["-A", "no_such_module", "worker"], KEYS, 2, "no_such_module"),
     "no app in it": (["-A", "json", "worker"], KEYS, 2, "holds no Celery application"),
     "an unknown pool": (["-A", "proj", "worker", "-P", "quantum"], KEYS, 2, "no such pool; there are prefork, threads"),
-    "green threads": (["-A", "proj", "worker", "-P", "gevent"], KEYS, 2, "use -P threads"),
+    "what SQS cannot": (["-A", "proj", "inspect", "ping"], KEYS, 69, "no broadcast"),
+    "a command that is Celery's": (["-A", "proj", "graph"], KEYS, 2, "not here"),
+    "arguments that are no JSON": (["-A", "proj", "call", "x", "-a", "{"], KEYS, 2, "is not JSON"),
+    "an eta that is no time": (["-A", "proj", "call", "x", "--eta", "soon"], KEYS, 2, "ISO 8601"),
+    "no such scheduler": (["-A", "proj", "beat", "-S", "no_such:Scheduler"], KEYS, 1, "no_such"),
+    "a schedule without a task": (
+        ["-A", "proj", "beat"],
+        {**KEYS, "PROJ_CONF": json.dumps({"beat_schedule": {"a": {"schedule": 1}}})},
+        1,
+        "'a'] has no task",
+    ),
+    "a lock that is no FIFO queue": (
+        ["-A", "proj", "beat"],
+        {**KEYS, "PROJ_CONF": json.dumps({"beat_lock_queue": "lock"})},
+        1,
+        "must be a FIFO queue",
+    ),
     "an unknown option": (["-A", "proj", "worker", "--no-such"], KEYS, 2, "No such option"),
     "an unknown command": (["-A", "proj", "wurker"], KEYS, 2, "No such command"),
     "-A behind worker": (["worker", "-A", "proj"], KEYS, 2, "stands before the command"),
@@ -81,7 +97,6 @@ WRONG = {
         3,
         "no_such_module_to_include",
     ),
-    "beat": (["-A", "proj", "worker", "-B"], KEYS, 2, "run Celery's own beat"),
 }
 
 
