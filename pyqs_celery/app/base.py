@@ -133,8 +133,9 @@ class Celery(Surface):
     def _load_config(self) -> Mapping[str, Any]:
         self.on_configure.send(sender=self)
         source = self._source
-        found = config_sources.default_source() if source is None else config_sources.read(source, self._conf.namespace)
-        return found
+        if source is None:
+            return config_sources.default_source()
+        return config_sources.read(source, self._conf.namespace)
 
     def _configured(self) -> None:
         self.configured = True

@@ -70,7 +70,7 @@ class Settings(MutableMapping[str, Any]):
     ``config_from_object``, then the defaults. Keys that are nobody's are kept as they are.
     """
 
-    _own = ("_load", "_on_read", "_lock", "_is_loading", "_source", "_changes", "_defaults", "_environ", "_on_change", "namespace")
+    _own = tuple("_load _on_read _lock _is_loading _source _changes _defaults _environ _on_change namespace".split())
 
     def __init__(
         self,

@@ -24,15 +24,21 @@ _PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(?:/\s*([smh]))?\s*$")
 
 
+def typo_of(option: str) -> str | None:
+    """The option that a name differs from by a letter or two; None for a known option and for any other name."""
+    if option in KNOWN:
+        return None
+    meant = difflib.get_close_matches(option, KNOWN, n=1, cutoff=0.8)
+    return meant[0] if meant else None
+
+
 def warn_of_typos(name: str, options: Iterable[str]) -> None:
-    """Warn of options that differ from a known one by a letter or two, since as attributes they would do nothing."""
+    """Warn of options that look misspelt, since as attributes they would do nothing."""
     for option in options:
-        if option in KNOWN:
-            continue
-        meant = difflib.get_close_matches(option, KNOWN, n=1, cutoff=0.8)
+        meant = typo_of(option)
         if meant:
             warnings.warn(
-                f"task {name}: the option {option!r} is not known and only becomes an attribute; did you mean {meant[0]!r}?",
+                f"task {name}: the option {option!r} is not known and only becomes an attribute; did you mean {meant!r}?",
                 CeleryWarning,
                 stacklevel=4,
             )

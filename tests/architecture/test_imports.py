@@ -45,6 +45,7 @@ FLOORS = {
     "platforms": 0,
     "version": 0,
     "worker": 4,
+    "doctor": 4,
     "bin": 5,
     "contrib": 5,
     "beat": 4,

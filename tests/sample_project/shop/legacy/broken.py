@@ -1,0 +1,1 @@
+print "python two, and celery"

@@ -1,0 +1,5 @@
+from celery import bootsteps
+
+
+class Live(bootsteps.StartStopStep):
+    pass

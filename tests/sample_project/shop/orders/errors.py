@@ -1,0 +1,4 @@
+try:
+    from celery.exceptions import MaxRetriesExceededError, SoftTimeLimitExceeded  # both
+except ImportError:
+    MaxRetriesExceededError = SoftTimeLimitExceeded = Exception

@@ -1,0 +1,5 @@
+from celery import chain, group
+
+
+def all_of_them(tasks):
+    return chain(group(tasks))
