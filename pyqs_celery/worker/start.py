@@ -71,7 +71,7 @@ def prepare(
         check_privileges(app.conf.accept_content)
     app.consumer_broker_config()
     app.finalize()
-    _tell_of_idle_settings(app)
+    tell_of_idle_settings(app)
     fleet = fleet_for(app, config)
     app.worker_steps = Steps(app.steps["worker"] | app.steps["consumer"], worker, worker.options)
     signals.worker_init.send(sender=worker)
@@ -107,7 +107,7 @@ def run_worker(
     return code
 
 
-def _tell_of_idle_settings(app: Celery) -> None:
+def tell_of_idle_settings(app: Celery) -> None:
     """Say of each setting that is set and changes nothing why, and what to do."""
     for name, reason in WITHOUT_EFFECT.items():
         if app.conf.is_set(name) and app.conf[name] != IDLE_DEFAULTS[name]:
