@@ -102,6 +102,11 @@ class Task:
         super().__init_subclass__(**kwargs)
         cls.abstract = cls.__dict__.get("abstract", False)
 
+    @property
+    def __name__(self) -> str:
+        """The function's name, or the class's."""
+        return type(self).__name__
+
     def __repr__(self) -> str:
         return f"<@task: {self.name} of {getattr(self.app, 'main', None) or '__main__'}>"
 
