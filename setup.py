@@ -71,6 +71,7 @@ setup(
             *FLASK,
             *MIGRATE,
             *SOLAR,
+            "psycopg[binary]>=3.1",
             "tzdata",
         ],
     },

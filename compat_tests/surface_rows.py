@@ -112,8 +112,9 @@ def _(world):
     def echo(x):
         return x
 
-    echo.delay(1)
-    echo.s(2).apply_async()
+    with app:
+        echo.delay(1)
+        echo.s(2).apply_async()
     assert seen == ["world.echo"] * 2
 
 

@@ -95,7 +95,9 @@ def run(request, sqs_server: EmbeddedSqs, tmp_path_factory) -> Iterator[dict[str
         worker.kill_all()
 
 
-@pytest.mark.parametrize(("run", "late", "kind"), CELLS, indirect=["run"])
+@pytest.mark.parametrize("run", ["pyqs", "celery"], indirect=True, scope="module")
+@pytest.mark.parametrize("late", ["unset", "early", "late"])
+@pytest.mark.parametrize("kind", EARLY)
 def test_a_cell(run, late, kind):
     assert run["fates"][late, kind] == EXPECTED[run["mode"], late][kind]
 
