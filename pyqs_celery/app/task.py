@@ -105,7 +105,7 @@ class Task:
     @property
     def __name__(self) -> str:
         """The function's name, or the class's."""
-        return type(self).__name__
+        return type(self).__name__  # type: ignore[return-value]  # the metaclass has a name of this name too
 
     def __repr__(self) -> str:
         return f"<@task: {self.name} of {getattr(self.app, 'main', None) or '__main__'}>"

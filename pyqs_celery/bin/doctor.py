@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,21 @@ import click
 
 from pyqs_celery.bin.context import GlobalOptions, load_app
 from pyqs_celery.bin.errors import UsageError
-from pyqs_celery.bin.options import ALL_FLAGS
+from pyqs_celery.bin.options import ALL_FLAGS, Flag
 from pyqs_celery.bin.output import styled, to_json
-from pyqs_celery.exceptions import BrokerError, ImproperlyConfigured
+from pyqs_celery.exceptions import AccessDenied, BrokerError, ImproperlyConfigured
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
-    from pyqs_celery.doctor import Finding
+    from pyqs_celery.broker.client import SqsClient
+    from pyqs_celery.broker.delivery import QueueInfo
+    from pyqs_celery.doctor import Context, Finding
 
 COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
 @click.command()
+@click.option("-A", "--app", "name", help="The application; may stand before the command as well.")
 @click.option(
     "--path", "paths", multiple=True, type=click.Path(exists=True, path_type=Path), help="Folders or files to look at."
 )
@@ -34,25 +38,32 @@ COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 )
 @click.option("--offline", is_flag=True, help="Do not look at the queues.")
 @click.pass_obj
-def doctor(options: GlobalOptions, /, paths: tuple[Path, ...], form: str, fail_on: Any, offline: bool) -> int:
+def doctor(
+    options: GlobalOptions, /, name: str | None, paths: tuple[Path, ...], form: str, fail_on: Any, offline: bool
+) -> int:
     """Say what will differ after the swap from Celery: in code, settings, tasks, queues and the files that start workers.
 
     Looks at the application (-A) and below --path (default: the current folder). Exit code 1 if there is a finding as bad as
     --fail-on, 0 if not, 2 if the application cannot be loaded.
     """
+    from pyqs_celery.bin import OF_CELERY
     from pyqs_celery.doctor import Context, examine
 
+    options = replace(options, app=name) if name else options
     app = _loaded(options) if options.app or options.application else None
     if app is None and not paths:
         raise UsageError("name an application with -A, or folders with --path")
-    queues, unreachable = (None, "--offline") if offline or app is None else _queues(app)
     context = Context(
-        paths=paths or (Path.cwd(),),
+        paths=paths or (Path(),),
         app=app,
-        flags=frozenset(name for flag in ALL_FLAGS for name in flag.names if name.startswith("-")),
-        queues=queues,
-        unreachable=unreachable,
+        flags=frozenset(_names(ALL_FLAGS)),
+        switches=frozenset(_names(flag for flag in ALL_FLAGS if flag.switch)),
+        idle_flags={name: flag.no_effect for flag in ALL_FLAGS if flag.no_effect for name in _names([flag])},
+        gone={**OF_CELERY, "migrate": "brokers other than SQS are not spoken to; here it swaps imports"},
+        unreachable="--offline",
     )
+    if app is not None and not offline:
+        _look_at_queues(app, context)
     findings = examine(context)
     if form == "json":
         click.echo(to_json([asdict(finding) for finding in findings]))
@@ -61,26 +72,48 @@ def doctor(options: GlobalOptions, /, paths: tuple[Path, ...], form: str, fail_o
     return int(any(finding.at_least(fail_on) for finding in findings))
 
 
+def _names(flags: Iterable[Flag]) -> Iterator[str]:
+    return (name for flag in flags for name in flag.names if name.startswith("-"))
+
+
 def _loaded(options: GlobalOptions) -> Celery:
-    app = load_app(options)
+    """The application with its tasks. Raises UsageError if it, its settings or a module of tasks cannot be loaded."""
     try:
+        app = load_app(options)
         app.loader.import_default_modules()
         app.finalize()
-    except ImportError as exc:
-        raise UsageError(f"a module with tasks cannot be imported: {exc}") from exc
+        app.conf.table()
+    except UsageError:
+        raise
+    except ImproperlyConfigured as exc:
+        raise UsageError(str(exc)) from exc
+    except Exception as exc:
+        raise UsageError(f"a module with tasks cannot be imported: {type(exc).__name__}: {exc}") from exc
     return app
 
 
-def _queues(app: Celery) -> tuple[Any, str]:
-    """What SQS says of the application's queues, or None and why it said nothing."""
+def _look_at_queues(app: Celery, context: Context) -> None:
+    """Put what SQS says of the application's queues into the context, or why it said nothing."""
     from pyqs_celery.broker.client import SqsClient, Timeouts
     from pyqs_celery.broker.queues import QueueDirectory
+    from pyqs_celery.doctor import queues_of
 
     try:
         config = app.consumer_broker_config()
-        return QueueDirectory(SqsClient(config, timeouts=Timeouts(2.0, 5.0)), config).find(app.consume_queues()), ""
+        client = SqsClient(config, timeouts=Timeouts(2.0, 5.0))
+        found = QueueDirectory(client, config).find(queues_of(context))
+        context.retention = {queue.name: _retention(client, queue) for queue in found.queues}
+        context.queues = found
     except (BrokerError, ImproperlyConfigured) as exc:
-        return None, str(exc)
+        context.unreachable = str(exc)
+
+
+def _retention(client: SqsClient, queue: QueueInfo) -> int:
+    """Seconds for which a queue keeps a message, 0 if it may not be asked."""
+    try:
+        return int(client.queue_attributes(queue.url, queue.name).get("MessageRetentionPeriod", 0))
+    except AccessDenied:
+        return 0
 
 
 def _text(findings: list[Finding], *, colour: bool) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from pyqs_celery.bin.errors import EX_FAILURE, EX_OK
+from pyqs_celery.bin.errors import EX_FAILURE, EX_OK, UsageError
 
 
 @click.command()
@@ -23,6 +24,8 @@ def migrate(paths: tuple[Path, ...], write: bool, check: bool) -> int:
     """
     from pyqs_celery.doctor.swap import swap
 
+    if find_spec("libcst") is None:
+        raise UsageError("migrate needs libcst: pip install 'pyqs-celery[migrate]'")
     changed = failed = 0
     for path in _python_files(paths):
         content = path.read_bytes()

@@ -3,103 +3,140 @@
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
+from pyqs_celery.doctor.commandlines import GLOBAL_SWITCHES, GLOBAL_WITH_VALUE, CommandLine, command_lines
 from pyqs_celery.doctor.finding import Context, Finding
 
 NAMES = re.compile(
-    r"^(Procfile.*|Dockerfile.*|.*\.(ya?ml|tpl|service|conf|ini|sh|bash)|.*\.Dockerfile|justfile|Makefile)$"
+    r"^(Procfile.*|Dockerfile.*|.*\.(ya?ml|tpl|service|conf|ini|sh|bash)|.*\.[Dd]ockerfile|justfile|Makefile)$"
 )
-COMMAND = re.compile(r"(?<![\w./-])(?:[\w./-]*/)?(?:python[\d.]*\s+-m\s+)?celery\s+(?=-|[a-z])")
-ENDS = {"&&", "||", ";", "|", "&"}
-GLOBAL_WITH_VALUE = {"-A", "--app", "-b", "--broker", "--result-backend", "--loader", "--config", "--workdir"}
-VERBS = frozenset(
-    "worker beat multi inspect control status flower events purge call report result list shell graph".split()
-)
+EVENTS = {"-E", "--events", "--task-events"}
 
 
 def check_deploys(context: Context) -> Iterable[Finding]:
     """Every command line of Celery's that a file starts."""
     for path, shown in context.files():
-        if not NAMES.match(path.name):
+        if not NAMES.match(path.name) and not _is_script(path):
             continue
         try:
             text = path.read_text("utf-8")
         except (UnicodeDecodeError, OSError):
             continue
-        for line, words in commands(text):
-            yield from _command(context, f"{shown}:{line}", words)
+        for command in command_lines(path.name, text):
+            yield from _command(context, f"{shown}:{command.line}", command)
 
 
-def commands(text: str) -> Iterator[tuple[int, list[str]]]:
-    """(line, words behind ``celery``) of every command: one line, continued lines, or a list of words over many."""
-    lines = text.splitlines()
-    index = 0
-    while index < len(lines):
-        start, line = index, lines[index]
-        while line.rstrip().endswith("\\") and index + 1 < len(lines):
-            index += 1
-            line = line.rstrip()[:-1] + " " + lines[index].strip()
-        item = re.match(r"^(\s*)-\s+(.*)$", line)
-        if item and item[2].strip("\"' ") in ("celery", "python", "-m"):
-            words = [item[2]]
-            while index + 1 < len(lines) and re.match(rf"^{item[1]}-\s+", lines[index + 1]):
-                index += 1
-                words.append(lines[index].strip()[1:].strip())
-            line = " ".join(words)
-        index += 1
-        plain = re.sub(r"[\[\],\"']", " ", line.split("#")[0] if not line.lstrip().startswith("#") else "")
-        for match in COMMAND.finditer(plain):
-            yield start + 1, _words(plain[match.end() :])
-
-
-def _words(text: str) -> list[str]:
+def _is_script(path: Path) -> bool:
+    """True for a shell script without an ending, as entry points of images often are."""
+    if path.suffix:
+        return False
     try:
-        found = shlex.split(text)
-    except ValueError:
-        found = text.split()
-    end = next((index for index, word in enumerate(found) if word in ENDS), len(found))
-    return found[:end]
+        with path.open("rb") as file:
+            return re.match(rb"#!.*\b(ba|da|a|z)?sh\b", file.readline(200)) is not None
+    except OSError:
+        return False
 
 
-def _command(context: Context, place: str, words: list[str]) -> Iterator[Finding]:
-    verb, before, behind = _split(words)
-    if verb is None:
-        return
+def _command(context: Context, place: str, command: CommandLine) -> Iterator[Finding]:
+    verb = command.verb
     if verb in ("inspect", "control", "status"):
         yield Finding(
             "warning",
             "remote-control",
             place,
-            f"`celery {verb}` asks running workers, which SQS has no way for; Celery's answer is exit code 69 too",
+            f"`{command.program} {verb}` asks running workers, which SQS has no way for; Celery's answer is exit code 69 too",
             "probe the process instead, and stop workers with SIGTERM",
         )
         return
     if verb in ("flower", "events"):
-        yield Finding("warning", "events", place, f"`celery {verb}` shows nothing on SQS", "take it out")
+        yield Finding("warning", "events", place, f"`{command.program} {verb}` shows nothing on SQS", "take it out")
         return
-    fixed = " ".join(["pyqs-celery", *before, verb, *behind])
-    yield Finding("warning", "celery-command", place, f"this starts Celery's {verb}", f"write: {fixed}")
+    if command.program == "celery" and verb in context.gone:
+        reason = context.gone[verb]
+        yield Finding("error", "command-gone", place, f"pyqs-celery has no `{verb}` like Celery's", reason)
+        return
+    if command.program == "celery":
+        yield Finding(
+            "warning", "celery-command", place, f"this starts Celery's {verb}", f"write: {_replacement(command)}"
+        )
     if verb == "worker":
-        for word in behind:
-            name = word.split("=")[0]
-            if name.startswith("--") and name not in context.flags:
-                yield Finding("error", "unknown-flag", place, f"the worker has no flag {name}", "take it out")
-        if {"-E", "--events", "--task-events"} & set(behind):
+        yield from _worker(context, place, command.behind)
+
+
+def _replacement(command: CommandLine) -> str:
+    """The same command here: what is for the application as a whole stands before the sub-command."""
+    if command.verb == "multi":  # its options may stand anywhere
+        return " ".join(map(_quoted, ("pyqs-celery", *command.before, "multi", *command.behind)))
+    first, rest = list(command.before), []
+    words = iter(command.behind)
+    for word in words:
+        if word in GLOBAL_WITH_VALUE:
+            first += [word, *filter(None, [next(words, None)])]
+        elif _is_global(word):
+            first.append(word)
+        else:
+            rest.append(word)
+    return " ".join(map(_quoted, ("pyqs-celery", *first, command.verb, *rest)))
+
+
+def _is_global(word: str) -> bool:
+    name = word.split("=", maxsplit=1)[0]
+    return name in GLOBAL_SWITCHES or name in GLOBAL_WITH_VALUE or (word[:2] in ("-A", "-b") and word[1:2] != "-")
+
+
+def _quoted(word: str) -> str:
+    """A word as a shell takes it; variables and templates stay what they are."""
+    if word and not re.search(r"[\s*?\[\]|;&<>()#'\"]", word.replace("{{", "").replace("}}", "")):
+        return word
+    return word if word.startswith(("{{", "$")) else f'"{word}"' if "'" in word else f"'{word}'"
+
+
+def _worker(context: Context, place: str, words: Sequence[str]) -> Iterator[Finding]:
+    for name in _flags(context, words):
+        if name not in context.flags:
             yield Finding(
-                "info", "events", place, "-E is accepted, and no events are sent: SQS has none", "take it out"
+                "error", "unknown-flag", place, f"the worker has no flag {name} and will not start", "take it out"
+            )
+        elif name in EVENTS:
+            yield Finding(
+                "info", "events", place, f"{name} is accepted, and no events are sent: SQS has none", "take it out"
+            )
+        elif name in context.idle_flags:
+            yield Finding(
+                "info",
+                "flag-idle",
+                place,
+                f"{name} is accepted and changes nothing: {context.idle_flags[name]}",
+                "take it out",
             )
 
 
-def _split(words: list[str]) -> tuple[str | None, list[str], list[str]]:
-    """(sub-command, the words before it, those behind it)."""
-    index = 0
-    while index < len(words):
-        word = words[index]
-        if word in VERBS:
-            return word, words[:index], words[index + 1 :]
-        index += 2 if word in GLOBAL_WITH_VALUE else 1
-        if not word.startswith("-"):
-            return None, [], []
-    return None, [], []
+def _flags(context: Context, words: Sequence[str]) -> Iterator[str]:
+    """The worker's own flags among its words, by name; those for the application as a whole are left out."""
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            return
+        if not word.startswith("-") or word == "-":
+            continue
+        name = word.split("=")[0]
+        if _is_global(word):
+            if word in GLOBAL_WITH_VALUE:
+                next(rest, None)
+            continue
+        if not word.startswith("--") and len(word) > 2:
+            yield from _short(context, word)
+            continue
+        yield name
+        if name in context.flags and name not in context.switches and "=" not in word:
+            next(rest, None)
+
+
+def _short(context: Context, word: str) -> Iterator[str]:
+    """``-Ofair`` is one flag with its value; ``-BE`` are two."""
+    for letter in word[1:]:
+        yield f"-{letter}"
+        if f"-{letter}" not in context.switches:
+            return

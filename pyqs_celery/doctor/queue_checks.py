@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Any
 
 from pyqs_celery.broker.delivery import QueueInfo
 from pyqs_celery.broker.queues import dead_letter_name
 from pyqs_celery.doctor.finding import Context, Finding
-from pyqs_celery.doctor.task_checks import own_tasks
+from pyqs_celery.doctor.task_checks import own_tasks, queue_of
+
+
+def queues_of(context: Context) -> tuple[str, ...]:
+    """The application's queues by its own names: those a worker without -Q serves, then those its tasks go to."""
+    if context.app is None:
+        return ()
+    return tuple(
+        dict.fromkeys([*context.app.consume_queues(), *(queue_of(context.app, task) for task in own_tasks(context))])
+    )
 
 
 def check_queues(context: Context) -> Iterable[Finding]:
@@ -65,14 +75,23 @@ def _queue(context: Context, queue: QueueInfo) -> Iterator[Finding]:
             f"maxReceiveCount is {queue.redrive.max_receive_count}: a killed worker or a stop in the middle counts as a receipt",
             "set it to 3 or more",
         )
+    if queue.fifo:
+        yield Finding(
+            "info",
+            "fifo-group",
+            queue.logical,
+            "messages sent without MessageGroupId all go to the group 'default', which runs one at a time",
+            "give MessageGroupId to apply_async, one for each thing whose order matters",
+        )
     yield from _tasks_of(context, queue)
 
 
 def _tasks_of(context: Context, queue: QueueInfo) -> Iterator[Finding]:
     assert context.app is not None
     for task in own_tasks(context):
-        if _queue_of(context.app, task) != queue.logical:
+        if queue_of(context.app, task) != queue.logical:
             continue
+        yield from _expiring(context, queue, task)
         limit = task.time_limit or context.app.conf.task_time_limit
         if limit and limit > queue.visibility_timeout_seconds:
             yield Finding(
@@ -95,12 +114,28 @@ def _tasks_of(context: Context, queue: QueueInfo) -> Iterator[Finding]:
                 )
 
 
+def _expiring(context: Context, queue: QueueInfo, task: Any) -> Iterator[Finding]:
+    """Tasks, and their entries in the schedule, that would expire only after SQS has deleted them."""
+    assert context.app is not None
+    kept = context.retention.get(queue.name)
+    entries = (entry for entry in context.app.conf.beat_schedule.values() if isinstance(entry, dict))
+    given = [task.expires, *((e.get("options") or {}).get("expires") for e in entries if e.get("task") == task.name)]
+    longest = max(map(_seconds, given), default=0.0)
+    if kept and longest > kept:
+        yield Finding(
+            "warning",
+            "short-retention",
+            task.name,
+            f"it expires after {longest:g}s, but {queue.logical} keeps a message for {kept}s only: it vanishes without a word",
+            "raise the queue's MessageRetentionPeriod (14 days at most), or lower expires",
+        )
+
+
+def _seconds(expires: Any) -> float:
+    if isinstance(expires, timedelta):
+        return expires.total_seconds()
+    return float(expires) if isinstance(expires, (int, float)) else 0.0
+
+
 def _is_native(app: Any, task: Any) -> bool:
     return bool((task.sqs_retry or app.conf.sqs_retry) == "native")
-
-
-def _queue_of(app: Any, task: Any) -> str:
-    from pyqs_celery.app.routes import find_route
-
-    route = find_route(app.routes, task.name, (), {}, {}, task)
-    return str(task.queue or route.get("queue") or app.conf.task_default_queue)

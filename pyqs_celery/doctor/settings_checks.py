@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+from pyqs_celery.app.config import OLD_NAMES
 from pyqs_celery.app.config_table import IDLE_DEFAULTS, MISSED, SETTINGS, WITHOUT_EFFECT
 from pyqs_celery.doctor.finding import Context, Finding
+from pyqs_celery.exceptions import ImproperlyConfigured
 
-PREFIXES = ("task_", "worker_", "broker_", "result_", "beat_", "celery_", "event_", "sqs_")
 PICKLES = {"pickle", "application/x-python-serialize"}
+NEW_NAMES = (*SETTINGS, *WITHOUT_EFFECT)
+PREFIXES = tuple(
+    {f"{name.split('_')[0]}_" for name in NEW_NAMES} - {"control_", "cache_", "database_", "redis_", "enable_"}
+)
 
 
 def check_settings(context: Context) -> Iterable[Finding]:
@@ -23,8 +29,10 @@ def check_settings(context: Context) -> Iterable[Finding]:
             severity = "warning" if name in MISSED else "info"
             yield Finding(severity, "setting-idle", name, f"{name} has no effect here", WITHOUT_EFFECT[name])  # type: ignore[arg-type]
         elif name not in SETTINGS and name not in WITHOUT_EFFECT:
-            yield from _unknown(name)
-    yield from _dangerous(set(conf.accept_content or ()) | {conf.task_serializer}, str(conf.result_backend or ""))
+            yield from _unknown(name, conf.namespace)
+    yield from _broker(context.app)
+    yield from _pickle(conf)
+    yield from _results(str(conf.result_backend or ""))
     if conf.task_acks_late is False:
         yield Finding(
             "info",
@@ -35,20 +43,30 @@ def check_settings(context: Context) -> Iterable[Finding]:
         )
 
 
-def _unknown(name: str) -> Iterator[Finding]:
-    lower = name.lower()
-    if not lower.startswith(PREFIXES):
-        return
-    known = [*SETTINGS, *WITHOUT_EFFECT]
-    meant = difflib.get_close_matches(lower.removeprefix("celery_"), known, n=1, cutoff=0.85)
+def _unknown(name: str, namespace: str | None) -> Iterator[Finding]:
+    """A name that is nobody's, if it is spelt nearly like one that is: as new names are, or as those in capitals."""
+    space = (namespace or "CELERY").rstrip("_")
+    if name.isupper():
+        known = [*OLD_NAMES, *(f"{space}_{each.upper()}" for each in NEW_NAMES)]
+        is_likely = name.startswith((f"{space}_", "CELERY", "BROKER_"))
+    else:
+        known, is_likely = [*NEW_NAMES], name.startswith(PREFIXES)
+    meant = difflib.get_close_matches(name, known, n=1, cutoff=0.9) if is_likely else []
     if meant:
         yield Finding(
             "warning", "setting-unknown", name, f"{name} is no setting; it looks like {meant[0]}", f"write {meant[0]}"
         )
 
 
-def _dangerous(accepted: set[str], backend: str) -> Iterator[Finding]:
-    if accepted & PICKLES:
+def _broker(app: Any) -> Iterator[Finding]:
+    try:
+        app.broker_config()
+    except ImproperlyConfigured as exc:
+        yield Finding("error", "broker", "broker_url", str(exc), "set broker_url, or broker_transport_options, to that")
+
+
+def _pickle(conf: Any) -> Iterator[Finding]:
+    if PICKLES & {*(conf.accept_content or ()), conf.task_serializer}:
         yield Finding(
             "warning",
             "pickle",
@@ -56,6 +74,18 @@ def _dangerous(accepted: set[str], backend: str) -> Iterator[Finding]:
             "pickle is accepted: whoever may send to a queue may run code on the workers",
             "send JSON; until no pickles are left, name the classes that may be in them with pickle_allowed_classes",
         )
+    if PICKLES & {*(conf.result_accept_content or ()), conf.result_serializer}:
+        yield Finding(
+            "error",
+            "pickle",
+            "result_serializer",
+            "results are pickled: whoever may write to the result back end may run code in every process that reads a result, "
+            "web servers too",
+            "set result_serializer and result_accept_content to json",
+        )
+
+
+def _results(backend: str) -> Iterator[Finding]:
     scheme = backend.partition(":")[0]
     if scheme in ("rpc", "amqp"):
         yield Finding(

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pyqs_celery.app.options import typo_of
+from pyqs_celery.app.routes import find_route
 from pyqs_celery.broker.limits import MAX_VISIBILITY_SECONDS
+from pyqs_celery.doctor.code_checks import misspelt_options
 from pyqs_celery.doctor.finding import Context, Finding
 
 
@@ -17,11 +19,22 @@ def own_tasks(context: Context) -> list[Any]:
     return [task for name, task in sorted(context.app.tasks.items()) if not name.startswith("celery.")]
 
 
+def queue_of(app: Any, task: Any) -> str:
+    """The application's name for the queue that a task goes to if its call does not say otherwise."""
+    route = find_route(app.routes, task.name, (), {}, {}, task)
+    queue = task.queue or route.get("queue")
+    if not queue and (route.get("exchange") or route.get("routing_key")):
+        return str(app.queue_for(str(route.get("exchange") or ""), str(route.get("routing_key") or "")))
+    return str(getattr(queue, "name", queue) or app.conf.task_default_queue)
+
+
 def check_tasks(context: Context) -> Iterable[Finding]:
     """Everything about single tasks."""
-    for task in own_tasks(context):
+    tasks = own_tasks(context)
+    in_files = misspelt_options(context) if tasks else set()
+    for task in tasks:
         for option in vars(type(task)):
-            meant = None if option.startswith("_") else typo_of(option)
+            meant = None if option.startswith("_") or option in in_files else typo_of(option)
             if meant and not hasattr(type(task).__mro__[1], option):
                 yield Finding(
                     "warning",
@@ -43,7 +56,8 @@ def check_tasks(context: Context) -> Iterable[Finding]:
 
 def _times(context: Context, task: Any) -> Iterator[Finding]:
     assert context.app is not None
-    limit = task.time_limit or context.app.conf.task_time_limit
+    conf = context.app.conf
+    limit = task.time_limit or conf.task_time_limit or task.soft_time_limit or conf.task_soft_time_limit
     if limit and limit > MAX_VISIBILITY_SECONDS:
         yield Finding(
             "error",
@@ -52,7 +66,7 @@ def _times(context: Context, task: Any) -> Iterator[Finding]:
             f"its time limit of {limit:g}s is more than the 12 hours SQS lets a message be held; after that it runs twice",
             "split the task, or have it delete its message first with acks_late=False",
         )
-    if getattr(task, "sqs_retry", None) == "native" and task.default_retry_delay > MAX_VISIBILITY_SECONDS:
+    if (task.sqs_retry or conf.sqs_retry) == "native" and task.default_retry_delay > MAX_VISIBILITY_SECONDS:
         yield Finding(
             "info",
             "retry-delay",

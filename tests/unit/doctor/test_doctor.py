@@ -17,7 +17,7 @@ IN_FILES = {
     ("celery-internal", "shop/ops/worker_internals.py:2"),
     ("celery-internal", "shop/legacy/old.py:1"),
     ("celery-internal", "shop/reports/canvas.py:1"),
-    ("celery-path", "shop/settings.py:11"),
+    ("celery-path", "shop/settings.py:12"),
     ("celery-path", "shop/ops/logging.py:8"),
     ("sqs-transport", "shop/mail/transport.py:1"),
     ("remote-control", "shop/orders/control.py:5"),
@@ -32,6 +32,23 @@ IN_FILES = {
     ("remote-control", "docker-compose.yml:6"),
     ("events", "docker-compose.yml:8"),
     ("events", "docker-compose.yml:4"),
+    ("celery-import", "shop/build/feed.py:1"),
+    ("celery-internal", "shop/reports/both.py:1"),
+    ("celery-internal", "shop/reports/both.py:2"),
+    ("celery-internal", "shop/reports/wrapped.py:6"),
+    ("sqs-transport", "shop/orders/results.py:3"),
+    ("remote-control", "shop/orders/results.py:9"),
+    ("remote-control", "shop/orders/results.py:12"),
+    ("task-option", "shop/orders/tasks.py:7"),
+    ("celery-command", "Dockerfile:3"),
+    ("celery-command", "deploy/entrypoint:5"),
+    ("command-gone", "deploy/entrypoint:7"),
+    ("celery-command", "deploy/k8s.yaml:5"),
+    ("remote-control", "deploy/k8s.yaml:9"),
+    ("celery-command", "deploy/k8s.yaml:15"),
+    ("celery-command", "deploy/supervisor/shop.conf:2"),
+    ("unknown-flag", "deploy/supervisor/shop.conf:2"),
+    ("flag-idle", "deploy/supervisor/shop.conf:2"),
 }
 IN_THE_APPLICATION = {
     ("setting-idle", "broker_pool_limit"),
@@ -39,8 +56,9 @@ IN_THE_APPLICATION = {
     ("setting-unknown", "task_seralizer"),
     ("early-acks", "task_acks_late"),
     ("pickle", "accept_content"),
+    ("pickle", "result_serializer"),
     ("result-backend", "result_backend"),
-    ("task-option", "shop.orders.tasks.charge"),
+    ("task-option", "shop/orders/tasks.py:7"),
     ("time-limit", "shop.orders.tasks.settle"),
     ("priority", "shop.orders.tasks.remind"),
 }
@@ -68,6 +86,25 @@ def test_what_is_right_is_not_found(command):
 
     assert not {place for place in found if place.startswith(("shop/ops/relative.py", "docker-compose.yml:9"))}
     assert "shop/orders/control.py:13" not in found  # purge works
+    assert not {"shop/orders/results.py:10", "shop/orders/results.py:11"} & found  # revoke and control of others
+    assert "shop/reports/wrapped.py:9" not in found  # an annotation says what the imports say
+    assert not {"deploy/entrypoint:2", "deploy/entrypoint:3", "Dockerfile:2"} & found  # prose, and an installation
+    commands = [place for code, place in findings(command("doctor", "--path", "deploy", "--format", "json"))]
+    assert len([place for place in commands if "k8s" in place]) == 3  # each command once
+
+
+def test_places_begin_as_the_path_that_was_given(command):
+    assert ("celery-import", "shop/orders/tasks.py:1") in findings(
+        command("doctor", "--path", "shop/orders", "--path", "shop", "--format", "json")
+    )
+
+
+def test_places_are_in_the_order_of_their_lines(command, tmp_path):
+    (tmp_path / "many.py").write_text("from celery import uuid\n" * 11)
+
+    shown = command("doctor", "--path", tmp_path).stdout
+
+    assert shown.index("many.py:2 ") < shown.index("many.py:10 ")
 
 
 def test_every_finding_of_the_application(migrated):
@@ -91,6 +128,13 @@ def test_queues_are_looked_at_where_they_can_be(migrated, sqs):
         ("retries-cut-short", "shop.reports.tasks.nightly"),
         ("long-task", "shop.orders.tasks.remind"),
     } <= found
+
+    # and when it keeps messages for less time than they are good for
+    sqs.wipe()
+    sqs.client.create_queue("shop", {"MessageRetentionPeriod": "3600"})
+    assert ("short-retention", "shop.reports.tasks.nightly") in findings(
+        migrated("-A", "shop", "doctor", "--format", "json", **sqs.environment)
+    )
 
     # and when it has no redrive policy, or is not there
     sqs.wipe()
@@ -142,3 +186,18 @@ def test_an_application_that_does_not_load_is_a_usage_error(command):
 
     assert done.returncode == 2
     assert "no_such_thing" in done.stderr
+
+
+def test_the_application_may_stand_behind_the_command_too(migrated):
+    assert findings(migrated("doctor", "-A", "shop", "--offline", "--format", "json")) >= IN_THE_APPLICATION
+
+
+@pytest.mark.parametrize("fault", ["import no_such_thing", "raise RuntimeError('in tasks')", "x = = 1"])
+def test_tasks_that_do_not_load_are_a_usage_error(migrated, project, fault):
+    (project / "shop/orders/tasks.py").write_text(fault)
+
+    done = migrated("-A", "shop", "doctor", "--offline")
+
+    assert done.returncode == 2
+    assert "cannot be imported" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,3 @@
+from celery import uuid
+
+X = uuid

@@ -1,0 +1,4 @@
+from celery import Celery, chain
+from celery import local
+
+print(Celery, chain, local)
