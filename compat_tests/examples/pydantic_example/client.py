@@ -1,0 +1,3 @@
+from tasks import x
+
+x.delay({"value": 1})

@@ -1,0 +1,4 @@
+from tasks import add
+
+result = add.delay(4, 4)
+print(result.id)
