@@ -82,5 +82,20 @@ def get_current_task() -> Any:
     return running[-1] if running else None
 
 
+class _TaskStack:
+    """The running tasks as Celery's ``_task_stack`` shows them."""
+
+    @property
+    def top(self) -> Any:
+        """The innermost, None outside of one."""
+        return get_current_task()
+
+    @property
+    def stack(self) -> list[Any]:
+        """All of them, the innermost last."""
+        return list(_running.get())
+
+
+_task_stack = _TaskStack()
 current_app: Any = Proxy(get_current_app)
 current_task: Any = Proxy(get_current_task)

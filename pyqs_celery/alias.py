@@ -35,6 +35,8 @@ _SAME = """
 MODULES: dict[str, str] = {f"celery.{name}": f"pyqs_celery.{name}" for name in _SAME.split()}
 MODULES |= {"celery.local": "pyqs_celery.local_proxy", "celery.utils.uuid": "pyqs_celery.utils.ids"}
 """Celery's modules and ours, pair by pair."""
+PYQS_NAMES = frozenset({"task", "events", "main", "local", "install_as_celery"})
+"""Names of ours that are PyQS's or our own, and mean something else in Celery or nothing."""
 HOOKED = (
     "celery.local",
     "celery.app.trace",
@@ -89,12 +91,12 @@ class Facade(types.ModuleType):
             return importlib.import_module(full)
         import pyqs_celery
 
-        try:
-            return getattr(pyqs_celery, name)
-        except AttributeError:
+        found = None if name in PYQS_NAMES else getattr(pyqs_celery, name, None)
+        if found is None:
             raise AttributeError(
                 f"celery.{name}: pyqs-celery stands in for Celery here and has no {name!r}; see {DOCS}"
-            ) from None
+            )
+        return found
 
     def __dir__(self) -> list[str]:
         import pyqs_celery

@@ -243,7 +243,10 @@ class Celery(Surface):
 
     def create_task_cls(self) -> Any:
         """A subclass of ``task_cls`` bound to this app."""
-        base = symbol_by_name(self.task_cls)
+        try:
+            base = symbol_by_name(self.task_cls)
+        except (ImportError, AttributeError) as exc:
+            raise ImproperlyConfigured(f"task_cls {self.task_cls!r} cannot be imported: {exc}") from exc
         return type(
             base.__name__, (base,), {"_app": self, "app": self, "abstract": True, "__module__": base.__module__}
         )

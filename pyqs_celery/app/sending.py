@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from pyqs_celery import signals
 from pyqs_celery.app.routes import find_route
 from pyqs_celery.broker.delivery import Outgoing
 from pyqs_celery.broker.limits import MAX_DELAY_SECONDS
-from pyqs_celery.exceptions import InvalidRequest
+from pyqs_celery.exceptions import CeleryWarning, InvalidRequest
 from pyqs_celery.utils.times import parse_iso, to_epoch
 from pyqs_celery.wire.encode import build_parts, encode
 from pyqs_celery.wire.message import TaskCall
@@ -110,6 +111,10 @@ def _task_call(
     now = app.now()
     eta = _moment(options.get("eta"), options.get("countdown"), now, "eta", "countdown")
     expires, expiration = _expires(options.get("expires"), now)
+    if eta is not None and expires is not None and (to_epoch(expires) or 0) <= (to_epoch(eta) or 0):
+        warnings.warn(
+            f"task {name} expires ({expires}) before it may run ({eta}): it never will", CeleryWarning, stacklevel=6
+        )
     stamped = options.get("stamped_headers")
     priority = options.get("priority")
     priority = app.conf.task_default_priority if priority is None else priority

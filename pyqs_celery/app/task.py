@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import uuid
+import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pyqs_celery.app.request import Context
 from pyqs_celery.app.retrying import Exhausted, listed, retry_options, seconds_until
 from pyqs_celery.broker.limits import MAX_VISIBILITY_SECONDS
 from pyqs_celery.exceptions import (
+    CeleryWarning,
     Ignore,
     ImproperlyConfigured,
     MaxRetriesExceededError,
@@ -146,6 +148,13 @@ class Task:
             for key, value in found.items():
                 setattr(self, key.lstrip("@"), value)
         starts_per_second(self.rate_limit)
+        if self.time_limit and self.soft_time_limit and self.soft_time_limit >= self.time_limit:
+            warnings.warn(
+                f"task {self.name}: its soft time limit ({self.soft_time_limit:g}s) is not below the hard one "
+                f"({self.time_limit:g}s), so the task is killed before it is told",
+                CeleryWarning,
+                stacklevel=3,
+            )
         if self.sqs_retry not in (None, "message", "native"):
             raise ImproperlyConfigured(f"task {self.name}: sqs_retry is 'message' or 'native', not {self.sqs_retry!r}")
         if self._signature is None:

@@ -72,6 +72,7 @@ def prepare(
     app.consumer_broker_config()
     app.finalize()
     tell_of_idle_settings(app)
+    _warn_of_limits(config)
     fleet = fleet_for(app, config)
     app.worker_steps = Steps(app.steps["worker"] | app.steps["consumer"], worker, worker.options)
     signals.worker_init.send(sender=worker)
@@ -156,6 +157,16 @@ def fleet_for(app: Celery, config: WorkerConfig) -> Fleet:
             "soft time limits and the replacement of children work with -P prefork only, not with -P %s", config.pool
         )
     return ThreadFleet(app, config)
+
+
+def _warn_of_limits(config: WorkerConfig) -> None:
+    soft, hard = config.soft_time_limit, config.time_limit
+    if soft and hard and soft >= hard:
+        logger.warning(
+            "the soft time limit (%gs) is not below the hard one (%gs), so tasks are killed before they are told",
+            soft,
+            hard,
+        )
 
 
 def _warn_of_threads(config: WorkerConfig) -> None:

@@ -157,6 +157,66 @@ def test_installing_twice_changes_nothing(python):
     assert shown.strip() == "True"
 
 
+NAMES = """
+celery: Celery Task shared_task current_app current_task signals states schedules registry signature maybe_signature
+    Signature subtask uuid bootsteps beat canvas result exceptions platforms local VERSION version_info __version__
+    maybe_patch_concurrency bugreport
+celery.signals: before_task_publish after_task_publish task_prerun task_postrun task_success task_failure task_retry
+    task_revoked task_received task_unknown task_rejected task_internal_error setup_logging after_setup_logger
+    after_setup_task_logger worker_init worker_ready worker_process_init worker_process_shutdown worker_shutting_down
+    worker_shutdown celeryd_init celeryd_after_setup import_modules beat_init beat_embedded_init
+celery.states: EXCEPTION_STATES READY_STATES UNREADY_STATES PROPAGATE_STATES PENDING SUCCESS
+celery.result: AsyncResult EagerResult
+celery.utils.log: get_task_logger get_logger
+celery.schedules: crontab schedule solar BaseSchedule schedstate maybe_schedule
+celery.app.task: Task Context
+celery.app.trace: build_tracer task_has_custom
+celery.platforms: close_open_fds
+celery.local: Proxy
+celery.concurrency.prefork: process_initializer process_destructor
+celery.worker.request: Request
+celery.beat: Scheduler ScheduleEntry PersistentScheduler Service SchedulingError DEFAULT_MAX_INTERVAL
+celery.backends.base: DisabledBackend get_current_task BackendGetMetaError BackendStoreError
+celery.utils.time: maybe_make_aware make_aware maybe_timedelta humanize_seconds remaining get_exponential_backoff_interval
+    timezone utcoffset adjust_timestamp
+celery.utils: cached_property get_full_cls_name uuid gen_unique_id nodesplit
+celery.utils.serialization: b64encode b64decode
+celery.utils.imports: symbol_by_name instantiate
+celery.app: app_or_default default_app shared_task
+celery.app.registry: TaskRegistry
+celery.contrib.django.task: DjangoTask
+celery.bootsteps: Step StartStopStep ConsumerStep
+celery.app.log: TaskFormatter Logging
+celery.app.defaults: DEFAULT_TASK_LOG_FMT DEFAULT_PROCESS_LOG_FMT DEFAULTS
+celery._state: get_current_task get_current_app current_app connect_on_app_finalize _task_stack set_default_app
+celery.utils.abstract: CallableTask
+celery.utils.nodenames: default_nodename host_format
+celery.utils.collections: force_mapping
+celery.loaders.base: BaseLoader
+"""
+
+
+def test_the_names_that_packages_import(python):
+    # those of results and canvas come with them
+    python(
+        INSTALL
+        + "import importlib\n"
+        + f"for line in {NAMES.strip().replace(chr(10) + '    ', ' ').splitlines()!r}:\n"
+        + "    module, _, names = line.partition(':')\n"
+        + "    found = importlib.import_module(module)\n"
+        + "    for name in names.split():\n"
+        + "        getattr(found, name)\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["events", "task", "main"])
+def test_names_that_mean_something_else_here_are_not_given_out(python, name):
+    error = python(INSTALL + f"from celery import {name}", fails=True)
+
+    assert "ImportError" in error
+    assert "pyqs_celery/alias.py" in error
+
+
 def test_our_own_embedded_server_keeps_its_name(python):
     shown = python(
         INSTALL

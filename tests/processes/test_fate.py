@@ -80,6 +80,20 @@ def test_a_task_that_used_up_its_own_retries_is_moved_at_once(sqs, start_worker,
     assert worker.stop() == 0
 
 
+def test_a_native_retry_is_the_same_message_until_sqs_takes_it_away(sqs, start_worker, send):
+    sqs.create_with_dead_letters("emails", 3, VisibilityTimeout=30)
+    send("retry_natively", "emails", "again")
+
+    worker = start_worker("-Q", "emails", "-c", "1")
+
+    until(lambda: sqs.left("emails-dlq") == 1, "it is in the dead-letter queue")
+    runs = [entry for entry in worker.diary.entries() if entry["event"] == "run"]
+    assert [entry["retries"] for entry in runs] == [0, 1, 2]
+    assert len({entry["message"] for entry in runs}) == 1
+    assert sqs.requests().get("SendMessage", 0) == 1
+    assert worker.stop() == 0
+
+
 def test_sqs_delivery_celery_deletes_failures_as_celery_does(sqs, start_worker, send):
     sqs.create("emails", VisibilityTimeout=1)
     send("fail", "emails", "bad")

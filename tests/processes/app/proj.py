@@ -61,6 +61,12 @@ def fail_and_retry(self, key):
     self.retry(exc=ValueError("again"))
 
 
+@app.task(bind=True, sqs_retry="native", max_retries=None)
+def retry_natively(self, key):
+    write("run", key, retries=self.request.retries, message=self.request.sqs["message_id"])
+    self.retry(countdown=1)
+
+
 @app.task
 def kill_own_process(key):
     write("run", key)
