@@ -256,6 +256,8 @@ class Celery(Surface):
         Class: Any,  # noqa: N803 - Celery's name
         name: str | None = None,
         attribute: str = "app",
+        reverse: str | None = None,
+        keep_reduce: bool = False,
         **attributes: Any,
     ) -> Any:
         """A subclass of ``Class`` that knows this app as ``attribute``."""

@@ -44,6 +44,12 @@ def warn_of_typos(name: str, options: Iterable[str]) -> None:
             )
 
 
+def acks_late(task: Any, conf: Any) -> bool:
+    """Whether a task's message is deleted after its run: as the task says, else the settings, else the delivery mode."""
+    said = task.acks_late if task.acks_late is not None else conf.task_acks_late
+    return bool(conf.sqs_delivery != "celery" if said is None else said)
+
+
 def starts_per_second(rate: Any) -> float | None:
     """``"10/m"``, ``"5/s"``, ``"100/h"`` or a number a second; None, 0 and "" are no limit. Raises ImproperlyConfigured.
 

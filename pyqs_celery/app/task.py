@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import _state
 from pyqs_celery.app.autoretry import add_autoretry
-from pyqs_celery.app.options import call_signature, starts_per_second
+from pyqs_celery.app.options import acks_late, call_signature, starts_per_second
 from pyqs_celery.app.request import Context
 from pyqs_celery.app.retrying import Exhausted, listed, retry_options, seconds_until
 from pyqs_celery.broker.limits import MAX_VISIBILITY_SECONDS
@@ -367,8 +367,11 @@ class Task:
         return ret
 
     def _comes_back(self, eta: Any, countdown: Any) -> bool:
-        """True if this retry is left to SQS: the same message is hidden for a while, unless SQS cannot hide it so long."""
-        if (self.sqs_retry or self.app.conf.sqs_retry) != "native":
+        """True if this retry is left to SQS: the same message is hidden for a while.
+
+        Not if it is deleted by now (early acks), or SQS cannot hide a message so long.
+        """
+        if (self.sqs_retry or self.app.conf.sqs_retry) != "native" or not acks_late(self, self.app.conf):
             return False
         return seconds_until(eta, countdown) <= MAX_VISIBILITY_SECONDS
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from pyqs_celery.app.options import starts_per_second
+from pyqs_celery.app.options import acks_late, starts_per_second
 from pyqs_celery.broker.config import BrokerConfig
 from pyqs_celery.broker.delivery import QueueInfo
 from pyqs_celery.broker.queues import dead_letter_name
@@ -100,7 +100,7 @@ def policy_of(task: Any, conf: Any, config: WorkerConfig) -> TaskPolicy:
     celery = conf.sqs_delivery == "celery"
     both = _first(task.acks_on_failure_or_timeout, conf.task_acks_on_failure_or_timeout)
     return TaskPolicy(
-        acks_late=bool(_first(task.acks_late, conf.task_acks_late, not celery)),
+        acks_late=acks_late(task, conf),
         ack_on_failure=bool(_first(task.acks_on_failure, both, conf.task_acks_on_failure, celery)),
         ack_on_timeout=bool(_first(task.acks_on_timeout, both, conf.task_acks_on_timeout, celery)),
         reject_on_worker_lost=bool(_first(task.reject_on_worker_lost, conf.task_reject_on_worker_lost, not celery)),

@@ -224,6 +224,24 @@ def test_receipts_are_the_retries_of_a_native_retry(app, sent):
     assert (outcome.kind, outcome.exhausted) == ("failed", True)
 
 
+@pytest.mark.parametrize("how", ["the task", "the setting", "the mode"])
+def test_where_messages_are_deleted_early_a_native_retry_is_sent_all_the_same(app, sent, how):
+    app.conf.update(
+        task_acks_late=False if how == "the setting" else None, sqs_delivery="celery" if how == "the mode" else "pyqs"
+    )
+    early = False if how == "the task" else None
+
+    @app.task(name="job", bind=True, sqs_retry="native", acks_late=early)
+    def job(self):
+        self.retry(countdown=0)
+
+    job.delay()
+
+    assert run(app, sent).native_delay is None
+    [message] = sent()
+    assert message.retries == 1
+
+
 def test_a_native_retry_beyond_what_sqs_can_hide_is_sent(app, sent):
     @app.task(name="job", bind=True, sqs_retry="native")
     def job(self):
