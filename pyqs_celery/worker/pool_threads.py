@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import TYPE_CHECKING
 
+from pyqs_celery.utils import aio
 from pyqs_celery.worker.channel import ChildEnd
 from pyqs_celery.worker.child import ChildLoop
 from pyqs_celery.worker.config import WorkerConfig
@@ -65,6 +66,8 @@ class ThreadFleet:
             ChildLoop(self.app, self.config, ChildEnd(channel), is_process=False).run()
         except OSError:
             logger.debug("A thread's channel was closed while it worked")
+        finally:
+            aio.close()
 
     def _start(self, name: str, body: Callable[[], None], channel: socket.socket) -> int:
         ident = next(self._numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pyqs_celery.contrib.testing.worker import start_worker
 from pyqs_celery.exceptions import ControlUnavailable, ImproperlyConfigured
 from pyqs_celery.exceptions import TimeoutError as ResultTimeout
 from tests.support.embedded import ROOT
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -55,6 +57,19 @@ def test_when_the_block_ends_no_thread_of_the_worker_is_left(app):
 
     assert not [thread for thread in set(threading.enumerate()) - before if thread.is_alive() and not thread.daemon]
     assert "celery-test-worker" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_thread_of_a_worker_closes_its_loop(app):
+    seen = []
+
+    @app.task(name="where")
+    async def where():
+        seen.append(asyncio.get_running_loop())
+
+    with start_worker(app):
+        where.delay().get(timeout=10)
+
+    until(seen[0].is_closed, "the loop to be closed")
 
 
 def test_a_worker_that_cannot_start_says_why(app):

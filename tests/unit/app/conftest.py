@@ -9,6 +9,7 @@ import pytest
 
 from pyqs_celery import Celery, wire
 from pyqs_celery.local.client import shared_client
+from pyqs_celery.utils import aio
 
 
 class Sent:
@@ -39,6 +40,13 @@ class Sent:
 
     def queues(self) -> list[str]:
         return sorted(url.rsplit("/", 1)[-1] for url in self.client.list_queues().get("QueueUrls", []))
+
+
+@pytest.fixture(autouse=True)
+def _close_the_loop():
+    """Tasks that are coroutines run on a loop that lives as long as their thread; here that is a test."""
+    yield
+    aio.close()
 
 
 @pytest.fixture
