@@ -38,7 +38,8 @@
     UserWarning
      +- CeleryWarning
          +- AlwaysEagerIgnored, NotConfigured, SecurityWarning, FixupWarning
-         +- DuplicateTask, DuplicateNodenameWarning, CDeprecationWarning, CPendingDeprecationWarning
+         +- DuplicateTaskNameWarning, DuplicateNodenameWarning
+         +- CDeprecationWarning, CPendingDeprecationWarning
 
 ``*`` also derives from kombu's class of the same meaning, ``**`` also from kombu's
 ``OperationalError``, so ``except`` clauses written for Celery keep working. A class's docstring is
@@ -48,7 +49,8 @@ its default message. Names and meanings: https://docs.celeryq.dev/en/stable/refe
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, NoReturn
 
 from kombu.exceptions import ContentDisallowed as _KombuContentDisallowed
 from kombu.exceptions import DecodeError as _KombuDecodeError
@@ -68,13 +70,14 @@ __all__ = (
     "BrokerUnavailable",
     "CDeprecationWarning",
     "CPendingDeprecationWarning",
+    "CeleryCommandException",
     "CeleryError",
     "CeleryWarning",
     "ChordError",
     "ContentDisallowed",
     "ControlUnavailable",
     "DuplicateNodenameWarning",
-    "DuplicateTask",
+    "DuplicateTaskNameWarning",
     "EnvelopeError",
     "FixupWarning",
     "ForeignMessage",
@@ -110,6 +113,7 @@ __all__ = (
     "WorkerLostError",
     "WorkerShutdown",
     "WorkerTerminate",
+    "reraise",
 )
 
 
@@ -244,6 +248,14 @@ class InvalidTaskError(TaskError):
 
 class ControlUnavailable(CeleryError, NotImplementedError):
     """Remote control was asked for something that needs a broadcast, which SQS does not have."""
+
+
+class CeleryCommandException(CeleryError):
+    """A command failed; ``exit_code`` is what its process is to end with."""
+
+    def __init__(self, message: str = "", exit_code: int = 1) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
 
 
 class IncompleteStream(TaskError):
@@ -435,7 +447,7 @@ class FixupWarning(CeleryWarning):
     """A framework could not be set up as expected."""
 
 
-class DuplicateTask(CeleryWarning):
+class DuplicateTaskNameWarning(CeleryWarning):
     """Two functions are declared as tasks of one name."""
 
 
@@ -449,3 +461,14 @@ class CDeprecationWarning(DeprecationWarning):
 
 class CPendingDeprecationWarning(PendingDeprecationWarning):
     """Will be deprecated."""
+
+
+def reraise(
+    tp: type[BaseException],  # noqa: ARG001 - Celery's signature
+    value: BaseException,
+    tb: TracebackType | None = None,
+) -> NoReturn:
+    """Raise ``value`` with the traceback ``tb``."""
+    if value.__traceback__ is not tb:
+        raise value.with_traceback(tb)
+    raise value

@@ -17,7 +17,7 @@ from pyqs_celery.app import config_sources, loader, routes, sending
 from pyqs_celery.app.config import Settings
 from pyqs_celery.app.registry import TaskRegistry
 from pyqs_celery.app.surface import Surface
-from pyqs_celery.exceptions import AlwaysEagerIgnored, DuplicateTask, ImproperlyConfigured
+from pyqs_celery.exceptions import AlwaysEagerIgnored, DuplicateTaskNameWarning, ImproperlyConfigured
 from pyqs_celery.local_proxy import Proxy, maybe_evaluate
 from pyqs_celery.utils.imports import symbol_by_name
 
@@ -293,9 +293,8 @@ class Celery(Surface):
         if name in self._tasks:
             known = self._tasks[name]
             if not _same_function(known, fun):
-                warnings.warn(
-                    DuplicateTask(f"task {name} is declared twice; the first one, {_place(known)}, stays"), stacklevel=5
-                )
+                sentence = f"task {name} is declared twice; the first one, {_place(known)}, stays"
+                warnings.warn(DuplicateTaskNameWarning(sentence), stacklevel=5)
             return known
         task = task_from_function(self, fun, name, symbol_by_name(base) or self.Task, bind, options)
         self._tasks[name] = task

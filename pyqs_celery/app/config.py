@@ -23,6 +23,7 @@ _OLD_PREFIXES = {"worker_": "CELERYD_", "beat_": "CELERYBEAT_", "broker_": "BROK
 
 
 _OLD_NAMES_OF_NO_RULE = {
+    "CELERY_ENABLE_REMOTE_CONTROL": "worker_enable_remote_control",
     "CELERY_SEND_EVENTS": "worker_send_task_events",
     "CELERY_SEND_TASK_SENT_EVENT": "task_send_sent_event",
     "CELERY_TASK_SERIALIZER": "task_serializer",

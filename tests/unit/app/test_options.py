@@ -10,7 +10,7 @@ import pytest
 
 from pyqs_celery import Celery, Task
 from pyqs_celery.app import trace
-from pyqs_celery.exceptions import CeleryWarning, DuplicateTask, ImproperlyConfigured, SoftTimeLimitExceeded
+from pyqs_celery.exceptions import CeleryWarning, DuplicateTaskNameWarning, ImproperlyConfigured, SoftTimeLimitExceeded
 from pyqs_celery.execution import execute
 from pyqs_celery.utils import aio
 
@@ -57,7 +57,7 @@ def test_two_functions_of_one_name_are_told_and_the_first_stays(app):
     def first():
         return 1
 
-    with pytest.warns(DuplicateTask, match="same"):
+    with pytest.warns(DuplicateTaskNameWarning, match="same"):
 
         @app.task(name="same", lazy=False)
         def second():
