@@ -33,8 +33,8 @@ setup(
     package_data={"pyqs_celery": ["py.typed", "bin/demo_data/*.json"]},
     python_requires=">=3.10",
     install_requires=[
-        # 1.29 is the first boto3 that both speaks SQS's JSON protocol and reads AWS_ENDPOINT_URL_SQS.
-        "boto3>=1.29.0",
+        # From 1.34.90 on every boto3 speaks the JSON protocol that the embedded SQS reads (some before it went back to XML).
+        "boto3>=1.34.90",
         "kombu>=5.2",
         # kombu 5.2 calls an importlib.metadata function that Python 3.12 took away.
         'kombu>=5.3; python_version >= "3.12"',

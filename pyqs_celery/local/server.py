@@ -93,7 +93,7 @@ class Server:
             return
         target = request.headers.get("x-amz-target")
         if target is None:
-            error = ApiError("InvalidAction", "The embedded SQS speaks the AWS JSON protocol (boto3 1.28.82 or newer).")
+            error = ApiError("InvalidAction", "The embedded SQS speaks the AWS JSON protocol (boto3 1.34.90 or newer).")
             self._refuse(connection, error)
             return
         action = target.rsplit(".", 1)[-1]
