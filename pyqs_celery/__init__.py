@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from pyqs_celery._state import current_app, current_task
     from pyqs_celery.alias import install_as_celery
     from pyqs_celery.app import Celery, Task, app_or_default, shared_task
-    from pyqs_celery.canvas import Signature, maybe_signature, signature, subtask  # type: ignore[no-redef]
+    from pyqs_celery.canvas import (  # type: ignore[no-redef]
+        Signature,
+        chain,
+        chord,
+        chunks,
+        group,
+        maybe_signature,
+        signature,
+        subtask,
+        xmap,
+        xstarmap,
+    )
     from pyqs_celery.decorator import task
     from pyqs_celery.utils.ids import uuid
 
@@ -26,10 +37,14 @@ __all__ = (
     "Task",
     "__version__",
     "app_or_default",
+    "chain",
+    "chord",
+    "chunks",
     "current_app",
     "current_task",
     "events",
     "exceptions",
+    "group",
     "install_as_celery",
     "maybe_signature",
     "result",
@@ -40,6 +55,8 @@ __all__ = (
     "subtask",
     "task",
     "uuid",
+    "xmap",
+    "xstarmap",
 )
 
 _HOME = {
@@ -50,6 +67,12 @@ _HOME = {
     "current_app": "pyqs_celery._state",
     "current_task": "pyqs_celery._state",
     "Signature": "pyqs_celery.canvas",
+    "chain": "pyqs_celery.canvas",
+    "chord": "pyqs_celery.canvas",
+    "chunks": "pyqs_celery.canvas",
+    "group": "pyqs_celery.canvas",
+    "xmap": "pyqs_celery.canvas",
+    "xstarmap": "pyqs_celery.canvas",
     "maybe_signature": "pyqs_celery.canvas",
     "signature": "pyqs_celery.canvas",
     "subtask": "pyqs_celery.canvas",
@@ -62,7 +85,6 @@ _HOME = {
 _MODULES = frozenset(
     "beat bootsteps canvas events exceptions platforms registry result schedules signals states".split()
 )
-_LATER = frozenset("chain group chord chunks xmap xstarmap".split())
 
 
 def __getattr__(name: str) -> Any:
@@ -75,10 +97,6 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(home), name)
         globals()[name] = value
         return value
-    if name in _LATER:
-        raise AttributeError(
-            f"{name!r} is Celery's, and not in pyqs-celery {__version__} yet; see 'Not in this release' in the README"
-        )
     raise AttributeError(f"module 'pyqs_celery' has no attribute {name!r}")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,33 @@ def get_current_task() -> Any:
     """The task that runs in this context, None outside of one."""
     running = _running.get()
     return running[-1] if running else None
+
+
+_blocks: ContextVar[bool | None] = ContextVar("pyqs_celery_join_blocks", default=None)
+
+
+def task_join_will_block() -> bool:
+    """True where waiting for a result would hold a worker's slot: inside a task, unless the contrary was said."""
+    said = _blocks.get()
+    if said is not None:
+        return said
+    request = getattr(get_current_task(), "request", None)
+    return request is not None and not request.called_directly and not request.is_eager
+
+
+@contextmanager
+def join_blocks(blocks: bool) -> Iterator[None]:
+    """Say whether results may be waited for inside this block."""
+    token = _blocks.set(blocks)
+    try:
+        yield
+    finally:
+        _blocks.reset(token)
+
+
+def _set_task_join_will_block(blocks: bool) -> None:
+    """The same for the rest of this context; Celery's name."""
+    _blocks.set(blocks)
 
 
 class _TaskStack:

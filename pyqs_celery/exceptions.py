@@ -16,7 +16,9 @@
      |   |   +- MaxRetriesExceededError, TaskRevokedError, InvalidTaskError, ChordError
      |   |   +- IncompleteStream
      |   +- BackendError
-     |   |   +- BackendGetMetaError, BackendStoreError
+     |   |   +- BackendGetMetaError
+     |   |   +- BackendStoreError
+     |   |       +- ResultTooLarge       the store does not take a value of this size
      |   +- WireError                    this body is not what it claims to be
      |   |   +- EnvelopeError*           outer text, base64 or JSON broken
      |   |   +- ForeignMessage           readable, but neither Celery's nor PyQS's
@@ -96,6 +98,7 @@ __all__ = (
     "QueueNotFound",
     "ReceiptExpired",
     "Reject",
+    "ResultTooLarge",
     "Retry",
     "SecurityError",
     "SecurityWarning",
@@ -285,6 +288,10 @@ class BackendStoreError(BackendError):
         self.state = state
         self.task_id = task_id
         super().__init__(*args)
+
+
+class ResultTooLarge(BackendStoreError):
+    """A result is larger than the store takes; nothing was stored."""
 
 
 # --- the wire ------------------------------------------------------------------------------------

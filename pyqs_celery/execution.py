@@ -8,18 +8,31 @@ the next chain step, the result, ``on_success``, ``task_success``; for a failure
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyqs_celery import _state, continuations, signals, states
+from pyqs_celery import _state, continuations, revocation, signals, states
 from pyqs_celery.app.request import Context, from_message
-from pyqs_celery.app.retrying import is_exhausted
+from pyqs_celery.app.retrying import is_exhausted, listed
 from pyqs_celery.app.task import call_in_worker
 from pyqs_celery.app.trace import tracer_of
-from pyqs_celery.exceptions import Ignore, OperationalError, Reject, Retry, SoftTimeLimitExceeded
+from pyqs_celery.backends.disabled import DisabledBackend
+from pyqs_celery.exceptions import (
+    BackendError,
+    Ignore,
+    InvalidRequest,
+    MessageTooLarge,
+    OperationalError,
+    Reject,
+    ResultTooLarge,
+    Retry,
+    SoftTimeLimitExceeded,
+    Terminated,
+)
 from pyqs_celery.outcome import Outcome
 from pyqs_celery.utils.einfo import ExceptionInfo
 from pyqs_celery.utils.text import one_line, saferepr
@@ -30,6 +43,10 @@ if TYPE_CHECKING:
     from pyqs_celery.app.task import Task
 
 logger = logging.getLogger("celery.app.trace")
+
+
+NEVER_WRITTEN = (ResultTooLarge, MessageTooLarge, InvalidRequest)
+"""Errors of stores and queues that trying again does not mend."""
 
 
 @dataclass(slots=True)
@@ -59,17 +76,20 @@ def execute(
     task = app.tasks.get(message.task)
     if task is None:
         return Outcome("unknown", message.task, message.id, f"no task {one_line(message.task)!r} is registered here")
-    unsupported = continuations.unsupported(message)
+    unsupported = continuations.unsupported(app, message)
     if unsupported:
         return Outcome("unsupported", task.name, message.id, unsupported)
     request = from_message(message, sqs=sqs, hostname=hostname)
-    request.id = request.id or sqs.get("message_id")
     if native_retry(app, task):
         # every receipt of the same message is a try of its task
         request.retries = (message.retries or 0) + max(0, int(sqs.get("receive_count") or 1) - 1)
     request._last_delivery, request._time_limit = last_delivery, time_limit
     started = time.monotonic()
     try:
+        if revocation.mark_of(app, request.id) is not None:
+            return _revoked(task, request, "revoked")
+        if _has_succeeded(app, task, request):
+            return Outcome("succeeded", task.name, request.id)
         tracer = tracer_of(app, task, hostname)
         ended = tracer(request.id, message.args, message.kwargs, vars(request))
     except (SystemExit, KeyboardInterrupt):
@@ -77,6 +97,69 @@ def execute(
     except BaseException as exc:  # noqa: BLE001 - whatever it was, the message must be given a fate
         return _internal_error(task, request, exc, time.monotonic() - started)
     return _outcome(task, request, ended, time.monotonic() - started)
+
+
+def record_failure(
+    app: Celery, message: TaskMessage, *, sqs: Mapping[str, Any], hostname: str, exc: Exception
+) -> Outcome:
+    """Tell of a task that was ended from outside, as if it had raised ``exc``: its store, chord, chain and errbacks.
+
+    The task is not run. ``Terminated`` counts as revoked. Never raises but for SystemExit and KeyboardInterrupt.
+    """
+    task = app.tasks.get(message.task)
+    if task is None:
+        return Outcome("unknown", message.task, message.id, f"no task {one_line(message.task)!r} is registered here")
+    request = from_message(message, sqs=sqs, hostname=hostname)
+    started = time.monotonic()
+    run = Run(app, task, request)
+    try:
+        with run.in_place(message.args, message.kwargs):
+            if isinstance(exc, Terminated):
+                return _revoked(task, request, "terminated")
+            run.spread_failure(exc, ExceptionInfo(exc))
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001 - as for a run: the message must be given a fate
+        return _internal_error(task, request, error, time.monotonic() - started)
+    return Outcome("failed", task.name, request.id, one_line(_repr(exc)), exception=type(exc).__name__)
+
+
+def record_expiry(app: Celery, message: TaskMessage, *, sqs: Mapping[str, Any], hostname: str) -> Outcome:
+    """Tell of a task that has expired: REVOKED in its store, for its chord and its chain. Never raises."""
+    task = app.tasks.get(message.task)
+    if task is None:
+        return Outcome("expired", message.task, message.id)
+    request = from_message(message, sqs=sqs, hostname=hostname)
+    try:
+        _revoked(task, request, "expired")
+    except Exception as error:  # noqa: BLE001 - as for a run: the message must be given a fate
+        return _internal_error(task, request, error, 0.0)
+    return Outcome("expired", task.name, request.id)
+
+
+def _revoked(task: Task, request: Context, reason: str) -> Outcome:
+    task.backend.mark_as_revoked(request.id, reason, request, store_result=not _ignores_result(task, request))
+    return Outcome("revoked", task.name, request.id, reason)
+
+
+def _has_succeeded(app: Celery, task: Task, request: Context) -> bool:
+    """True if an earlier delivery of this message succeeded, where ``worker_deduplicate_successful_tasks`` asks for that.
+
+    Its callbacks were sent before its result was stored; its part of a chord, which comes after that, is told again.
+    """
+    if not app.conf.worker_deduplicate_successful_tasks or not request.delivery_info.get("redelivered"):
+        return False
+    meta = task.backend.get_task_meta(request.id, cache=False) if type(task.backend) is not DisabledBackend else {}
+    if meta.get("status") != states.SUCCESS:
+        return False
+    logger.info("Task %s[%s] ignored: it has succeeded already", task.name, request.id)
+    if request.chord:
+        task.backend.on_chord_part_return(request, states.SUCCESS, meta.get("result"))
+    return True
+
+
+def _ignores_result(task: Task, request: Context) -> bool:
+    return bool(task.ignore_result if request.ignore_result is None else request.ignore_result)
 
 
 def _outcome(task: Task, request: Context, ended: Ended, runtime: float) -> Outcome:
@@ -118,7 +201,7 @@ def _internal_error(task: Task, request: Context, exc: BaseException, runtime: f
         einfo=einfo,
     )
     return Outcome(
-        "rejected" if isinstance(exc, OperationalError) else "failed",
+        "rejected" if isinstance(exc, (OperationalError, BackendError)) else "failed",
         task.name,
         request.id,
         one_line(_repr(exc)),
@@ -150,18 +233,11 @@ class Run:
     def perform(self, args: Any, kwargs: Any) -> Ended:
         """All steps. Raises only what is not the task's own failure."""
         started = time.monotonic()
-        with self._in_place(args, kwargs):
+        with self.in_place(args, kwargs):
             ended = self._call(args, kwargs)
             runtime = time.monotonic() - started
-            finish = {
-                states.SUCCESS: self._succeeded,
-                states.RETRY: self._retried,
-                states.FAILURE: self._failed,
-                states.REJECTED: self._rejected,
-                states.IGNORED: self._ignored,
-            }[ended.state]
             try:
-                finish(ended, runtime)
+                ended = self._finish(ended, runtime)
                 if ended.state in (states.SUCCESS, states.FAILURE):
                     task, request = self.task, self.request
                     task.after_return(ended.state, ended.value, request.id, args, kwargs, ended.einfo)
@@ -175,10 +251,38 @@ class Run:
                     retval=ended.value,
                     state=ended.state,
                 )
+                if not self.request.is_eager:
+                    self.task.backend.process_cleanup()
         return ended
 
+    def _finish(self, ended: Ended, runtime: float) -> Ended:
+        """Tell what came of it. A success that cannot be told to those who wait for it becomes a failure."""
+        if ended.state == states.SUCCESS:
+            try:
+                continuations.send_next(self.app, self.request, ended.value)
+                self._backend.mark_as_done(self.request.id, ended.value, self.request, self._stores())
+            except Exception as exc:
+                if isinstance(exc, (OperationalError, BackendError)) and not isinstance(exc, NEVER_WRITTEN):
+                    raise  # an outage: the message comes again
+                ended = self._not_told(exc)
+        finish = {
+            states.SUCCESS: self._succeeded,
+            states.RETRY: self._retried,
+            states.FAILURE: self._failed,
+            states.REJECTED: self._rejected,
+            states.IGNORED: self._ignored,
+        }[ended.state]
+        finish(ended, runtime)
+        return ended
+
+    def _not_told(self, exc: Exception) -> Ended:
+        if self.throw:
+            raise exc
+        return Ended(states.FAILURE, exc, ExceptionInfo(exc))
+
     @contextmanager
-    def _in_place(self, args: Any, kwargs: Any) -> Iterator[None]:
+    def in_place(self, args: Any, kwargs: Any) -> Iterator[None]:
+        """Make this the current task and request for the block."""
         self.request.args, self.request.kwargs = args, kwargs
         token = _state.push_task(self.task)
         self.task.push_request(self.request)
@@ -193,8 +297,9 @@ class Run:
         signals.task_prerun.send(sender=task, task_id=request.id, task=task, args=args, kwargs=kwargs)
         try:
             task.before_start(request.id, args, kwargs)
-            if task.track_started:
-                task.backend.store_result(request.id, None, states.STARTED, request=request)
+            if task.track_started and not request.is_eager and self._stores():
+                where = {"pid": os.getpid(), "hostname": request.hostname}
+                task.backend.store_result(request.id, where, states.STARTED, request=request)
             with self.time_limit:
                 value = _completed(call_in_worker(task, args, kwargs))
             return Ended(states.SUCCESS, value)
@@ -217,8 +322,6 @@ class Run:
 
     def _succeeded(self, ended: Ended, runtime: float) -> None:
         task, request = self.task, self.request
-        continuations.send_next(self.app, request, ended.value)
-        self._store(ended.value, states.SUCCESS)
         self._hook(task.on_success, ended.value, request.id, request.args, request.kwargs)
         if signals.task_success.receivers:
             signals.task_success.send(sender=task, result=ended.value, runtime=runtime)
@@ -229,7 +332,8 @@ class Run:
     def _retried(self, ended: Ended, runtime: float) -> None:
         task, request, einfo = self.task, self.request, ended.einfo
         cause = getattr(ended.value, "exc", None) or ended.value
-        self._store(cause, states.RETRY, einfo)
+        traceback = einfo.traceback if einfo is not None else None
+        self._backend.mark_as_retry(request.id, cause, traceback, request, store_result=self._stores())
         self._hook(task.on_retry, cause, request.id, request.args, request.kwargs, einfo)
         signals.task_retry.send(sender=task, request=request, reason=ended.value, einfo=einfo)
         self._log(logging.INFO, "Task %s[%s] retry: %s", one_line(ended.value))
@@ -237,7 +341,10 @@ class Run:
     def _failed(self, ended: Ended, runtime: float) -> None:
         task, request, exc, einfo = self.task, self.request, ended.value, ended.einfo
         assert einfo is not None
-        self._store(exc, states.FAILURE, einfo)
+        if self.last_delivery or is_exhausted(exc):
+            self.spread_failure(exc, einfo)
+        elif self._stores(failure=True):
+            self._backend.store_result(request.id, exc, states.FAILURE, traceback=einfo.traceback, request=request)
         self._hook(task.on_failure, exc, request.id, request.args, request.kwargs, einfo)
         signals.task_failure.send(
             sender=task,
@@ -248,8 +355,6 @@ class Run:
             traceback=einfo.tb,
             einfo=einfo,
         )
-        if self.last_delivery or is_exhausted(exc):
-            continuations.send_errbacks(self.app, request, exc, einfo)
         if task.throws and isinstance(exc, task.throws):
             self._log(logging.INFO, "Task %s[%s] raised expected: %s", one_line(_repr(exc)))
         else:
@@ -278,14 +383,29 @@ class Run:
         }
         logger.log(level, text, self.task.name, self.request.id, *facts, exc_info=exc_info, extra={"data": data})
 
-    def _store(self, value: Any, state: str, einfo: ExceptionInfo | None = None) -> None:
-        ignored = self.request.ignore_result if self.request.ignore_result is not None else self.task.ignore_result
-        if ignored and not (state == states.FAILURE and self.app.conf.task_store_errors_even_if_ignored):
-            return
+    def spread_failure(self, exc: BaseException, einfo: ExceptionInfo) -> None:
+        """The task has failed for good: its store, its chord, the steps after it and its errbacks are told."""
+        self._backend.mark_as_failure(
+            self.request.id,
+            exc,
+            einfo.traceback,
+            request=self.request,
+            store_result=self._stores(failure=True),
+        )
+
+    @property
+    def _backend(self) -> Any:
+        """The task's result back end; an eager run that keeps nothing does not even make it."""
         if self.request.is_eager and not self.app.conf.task_store_eager_result:
-            return
-        traceback = einfo.traceback if einfo is not None else None
-        self.app.backend.store_result(self.request.id, value, state, traceback, request=self.request)
+            return DisabledBackend(self.app)
+        return self.task.backend
+
+    def _stores(self, *, failure: bool = False) -> bool:
+        """True if what came of this run is kept."""
+        if self.request.is_eager and not self.app.conf.task_store_eager_result:
+            return False
+        kept = failure and bool(self.task.store_errors_even_if_ignored)
+        return kept or not _ignores_result(self.task, self.request)
 
     def _hook(self, hook: Any, *args: Any) -> None:
         """Call a hook of the task; what it raises is told, and changes nothing of how the task ended."""
@@ -322,6 +442,8 @@ def apply_eagerly(task: Task, args: Any, kwargs: Any, task_id: str, throw: bool,
 
     app = task.app
     link, link_error = options.get("link"), options.get("link_error")
+    parent = getattr(_state.get_current_task(), "request", None)
+    stamped = options.get("stamped_headers")
     request = Context(
         options.get("headers") or {},
         id=task_id,
@@ -330,10 +452,14 @@ def apply_eagerly(task: Task, args: Any, kwargs: Any, task_id: str, throw: bool,
         is_eager=True,
         called_directly=False,
         headers=options.get("headers"),
-        callbacks=_listed(link),
-        errbacks=_listed(link_error),
-        root_id=task_id,
+        callbacks=listed(link) or None,
+        errbacks=listed(link_error) or None,
+        parent_id=parent.id if parent is not None else None,
+        root_id=(parent.root_id if parent is not None else None) or task_id,
         ignore_result=options.get("ignore_result"),
+        stamped_headers=stamped,
+        stamps={name: options.get(name) for name in stamped or ()} or None,
+        timelimit=[task.time_limit, task.soft_time_limit] if task.time_limit or task.soft_time_limit else None,
         delivery_info={"is_eager": True, "exchange": "", "routing_key": options.get("queue"), "priority": None},
         hostname="localhost",
     )
@@ -353,9 +479,3 @@ def apply_eagerly(task: Task, args: Any, kwargs: Any, task_id: str, throw: bool,
         raise ended.value
     traceback = ended.einfo.traceback if ended.einfo is not None else None
     return EagerResult(task_id, ended.value, ended.state, traceback=traceback, name=task.name)
-
-
-def _listed(value: Any) -> list[Any] | None:
-    if not value:
-        return None
-    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -12,6 +12,7 @@ OutcomeKind = Literal[
     "ignored",
     "rejected",
     "expired",
+    "revoked",
     "deferred",
     "unknown",
     "undecodable",
@@ -31,6 +32,7 @@ class Outcome:
     ``ignored``      the task raised ``Ignore``.
     ``rejected``     the task raised ``Reject``; ``requeue`` as given there.
     ``expired``      found past its ``expires`` by the child (sealed messages only).
+    ``revoked``      not run, since somebody has revoked it.
     ``deferred``     found ahead of its ``eta`` by the child (sealed messages only); ``eta`` is set.
     ``unknown``      no such task in this worker's registry.
     ``undecodable``  the arguments cannot be read, or their content type is not accepted.

@@ -8,14 +8,15 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import _state
-from pyqs_celery.app import config_sources, loader, routes, sending
+from pyqs_celery.app import builtins, config_sources, loader, routes, sending
 from pyqs_celery.app.config import Settings
 from pyqs_celery.app.registry import TaskRegistry
+from pyqs_celery.app.results import RESULT_SETTINGS, Results
 from pyqs_celery.app.surface import Surface
 from pyqs_celery.exceptions import AlwaysEagerIgnored, DuplicateTaskNameWarning, ImproperlyConfigured
 from pyqs_celery.local_proxy import Proxy, maybe_evaluate
@@ -82,14 +83,13 @@ class Celery(Surface):
         self._routes: list[Any] | None = None
         self._broker_config: BrokerConfig | None = None
         self._publisher: Publisher | None = None
+        self._results = Results(self)
         self._conf = self._new_settings(namespace)
         self._take_given(
             {"broker_url": broker, "result_backend": backend, "include": include, **settings, **(changes or {})}
         )
         if set_as_current:
-            self.set_current()
-            if _state.default_app is None:
-                self.set_default()
+            self._become_current()
         self.fixups = [made for each in (fixups or self.builtin_fixups) if (made := symbol_by_name(each)(self))]
         self.on_init()
         _state.register_app(self)
@@ -103,6 +103,11 @@ class Celery(Surface):
     def set_current(self) -> None:
         """Make this the current app of this thread."""
         _state.set_current_app(self)
+
+    def _become_current(self) -> None:
+        self.set_current()
+        if _state.default_app is None:
+            self.set_default()
 
     def set_default(self) -> None:
         """Make this the app of threads that have none."""
@@ -147,6 +152,8 @@ class Celery(Surface):
         if name.startswith("broker_"):
             self._broker_config = None
             self.close()
+        if name.startswith(RESULT_SETTINGS):
+            self._results.forget()
 
     @property
     def conf(self) -> Settings:
@@ -171,6 +178,7 @@ class Celery(Surface):
         fresh._defaults.update(self._conf._defaults)
         self._conf = fresh
         self._routes = self._broker_config = None
+        self._results.forget()
         if force or silent:
             try:
                 self.conf._read()
@@ -223,6 +231,7 @@ class Celery(Surface):
             if auto and not self.autofinalize:
                 raise RuntimeError("Contract breach: app not finalized")
             self.finalized = True
+            builtins.register(self)
             _state.announce_app_finalized(self)
             while self._pending:
                 maybe_evaluate(self._pending.popleft())
@@ -405,17 +414,40 @@ class Celery(Surface):
 
     @property
     def backend(self) -> Any:
-        """The result back end."""
+        """The result back end; one for each thread, unless it says that threads may share it."""
+        return self._results.get()
+
+    def _get_backend(self) -> Any:
+        """Make it; a subclass may make another."""
         from pyqs_celery.backends import backend_for
 
         return backend_for(self)
 
     @property
-    def AsyncResult(self) -> Callable[..., Any]:  # noqa: N802 - Celery's name
+    def AsyncResult(self) -> Any:  # noqa: N802 - Celery's name
         """The result class, bound to this app."""
-        from pyqs_celery.result import AsyncResult
+        return self._results.bound("AsyncResult")
 
-        return lambda task_id, *args, **kwargs: AsyncResult(task_id, *args, **{"app": self, **kwargs})
+    @property
+    def ResultSet(self) -> Any:  # noqa: N802 - Celery's name
+        """The class of several results, bound to this app."""
+        return self._results.bound("ResultSet")
+
+    @property
+    def GroupResult(self) -> Any:  # noqa: N802 - Celery's name
+        """The class of a group's results, bound to this app."""
+        return self._results.bound("GroupResult")
+
+    def result_from_tuple(self, found: Any) -> Any:
+        """A result of this app from its tuple."""
+        from pyqs_celery.result import result_from_tuple
+
+        return result_from_tuple(found, self)
+
+    def route_of(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> str:
+        """The queue to which a call of this task would go."""
+        found = sending.route(self, name, args, kwargs, options, self._tasks.get(name))
+        return sending.destination(self, found)[0]
 
     def signature(self, *args: Any, **kwargs: Any) -> Any:
         """A signature bound to this app."""

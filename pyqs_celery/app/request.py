@@ -103,7 +103,7 @@ def from_message(message: TaskMessage, *, sqs: Mapping[str, Any], hostname: str)
     info["priority"] = message.priority
     info["redelivered"] = int(sqs.get("receive_count") or 1) > 1
     facts = {
-        "id": message.id,
+        "id": message.id or sqs.get("message_id"),
         "task": message.task,
         "args": message.args,
         "kwargs": message.kwargs,

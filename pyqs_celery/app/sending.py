@@ -44,9 +44,8 @@ def publish(app: Celery, name: str, args: Any, kwargs: Any, options: dict[str, A
     Raises kombu's EncodeError for arguments no serializer takes (nothing is sent), TypeError or ValueError for
     options that make no sense, and OperationalErrors of the broker.
     """
-    route = find_route(app.routes, name, args or (), kwargs or {}, options, task)
-    options = {**route, **{key: value for key, value in options.items() if value is not None or key not in route}}
-    queue, exchange, routing_key = _destination(app, options)
+    options = route(app, name, args, kwargs, options, task)
+    queue, exchange, routing_key = destination(app, options)
     task_id = options.get("task_id") or str(uuid.uuid4())
     call = _task_call(app, name, args, kwargs, options, task_id, exchange, routing_key)
     protocol = app.conf.task_protocol
@@ -93,7 +92,15 @@ def publish(app: Celery, name: str, args: Any, kwargs: Any, options: dict[str, A
     return task_id
 
 
-def _destination(app: Celery, options: dict[str, Any]) -> tuple[str, str, str]:
+def route(
+    app: Celery, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: Any = None
+) -> dict[str, Any]:
+    """The options of a call with what ``task_routes`` says of it; what the caller says wins."""
+    found = find_route(app.routes, name, args or (), kwargs or {}, dict(options), task)
+    return {**found, **{key: value for key, value in options.items() if value is not None or key not in found}}
+
+
+def destination(app: Celery, options: Mapping[str, Any]) -> tuple[str, str, str]:
     """(queue, exchange, routing key) as the application names them."""
     queue = options.get("queue")
     exchange, routing_key = options.get("exchange"), options.get("routing_key")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from pyqs_celery import _state
 from pyqs_celery.utils.dispatch import Signal
 from pyqs_celery.utils.imports import symbol_by_name
 
@@ -111,6 +112,14 @@ class Surface:
         from kombu.pools import connections
 
         return connections[self.connection()]
+
+    # -- running tasks -----------------------------------------------------------------------------
+
+    @property
+    def current_worker_task(self) -> Any:
+        """The task that a worker runs in this context; None outside of one, and for a task that was called directly."""
+        running = [task for task in _state._task_stack.stack if not task.request.called_directly]
+        return running[-1] if running else None
 
     # -- workers and beat --------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pyqs_celery import _state
 from pyqs_celery.app.autoretry import add_autoretry
 from pyqs_celery.app.options import acks_late, call_signature, starts_per_second
 from pyqs_celery.app.request import Context
-from pyqs_celery.app.retrying import Exhausted, listed, retry_options, seconds_until
+from pyqs_celery.app.retrying import Exhausted, retry_options, seconds_until
 from pyqs_celery.broker.limits import MAX_VISIBILITY_SECONDS
 from pyqs_celery.exceptions import (
     CeleryWarning,
@@ -93,6 +93,7 @@ class Task:
     pydantic: bool = False
     request_stack: Any = None
 
+    _backend: Any = None
     _signature: inspect.Signature | None = None
     _options: dict[str, Any] | None = None
 
@@ -298,6 +299,24 @@ class Task:
         """A signature that takes no result of another task."""
         return self.signature(args, kwargs, immutable=True)
 
+    def map(self, it: Any) -> Any:
+        """One message that calls this task with each item."""
+        from pyqs_celery.canvas.maps import xmap
+
+        return xmap(self.s(), it, app=self.app)
+
+    def starmap(self, it: Any) -> Any:
+        """One message that calls this task with the arguments of each item."""
+        from pyqs_celery.canvas.maps import xstarmap
+
+        return xstarmap(self.s(), it, app=self.app)
+
+    def chunks(self, it: Any, n: int) -> Any:
+        """A group of messages, each of which calls this task with the arguments of ``n`` items."""
+        from pyqs_celery.canvas.maps import chunks
+
+        return chunks(self.s(), it, n, app=self.app)
+
     def send_event(self, *args: Any, **fields: Any) -> None:
         """Accepted and without effect: SQS has no events."""
 
@@ -309,8 +328,12 @@ class Task:
 
     @property
     def backend(self) -> Any:
-        """The app's result back end."""
-        return self.app.backend
+        """Where its results are kept: the app's result back end, unless another was assigned."""
+        return self._backend if self._backend is not None else self.app.backend
+
+    @backend.setter
+    def backend(self, value: Any) -> None:
+        self._backend = value
 
     # -- retrying ----------------------------------------------------------------------------------
 
@@ -389,38 +412,35 @@ class Task:
     subtask_from_request = signature_from_request
 
     def replace(self, sig: Any) -> Any:
-        """Run ``sig`` in this task's place: it takes over the id, what follows, and the group. Never returns.
+        """Run ``sig``, a call or any canvas, in this task's place: it takes over the id, what follows, and the chord.
 
-        Raises Ignore once it is sent, and ImproperlyConfigured for a group, chord or chain, which this release does not
-        send. https://docs.celeryq.dev/en/stable/reference/celery.app.task.html
+        Never returns: raises Ignore once it is sent (eager: gives its value), and ImproperlyConfigured for a signature
+        that is a chord's member already, or has no steps.
+        https://docs.celeryq.dev/en/stable/reference/celery.app.task.html
         """
-        from pyqs_celery.canvas import maybe_signature
+        from pyqs_celery.app.replacing import replacement
 
-        request = self.request
-        sig = maybe_signature(sig, app=self.app)
-        if sig is None or sig.get("subtask_type"):
-            raise ImproperlyConfigured("replace() takes the signature of one task in this release")
-        taken = ("task_id", "group_id", "group_index", "chain", "chord", "root_id", "parent_id", "link", "link_error")
-        options = {key: value for key, value in retry_options(request).items() if key in taken}
-        links = [*listed(sig.options.get("link")), *listed(options.pop("link", None))]
-        errbacks = [*listed(sig.options.get("link_error")), *listed(options.pop("link_error", None))]
-        options |= {"link": links or None, "link_error": errbacks or None, "parent_id": request.parent_id}
-        options["replaced_task_nesting"] = (request.replaced_task_nesting or 0) + 1
-        sig.set(**{key: value for key, value in options.items() if value is not None})
-        self.on_replace(sig)
-        if request.is_eager:
+        return self.on_replace(replacement(self, sig))
+
+    def on_replace(self, sig: Any) -> Any:
+        """Send what takes this run's place."""
+        if self.request.is_eager:
             return sig.apply().get()
-        sig.apply_async()
+        sig.delay()
         raise Ignore("Replaced by new task")
 
-    def on_replace(self, sig: Any) -> None:
-        """Called with the signature that takes this run's place, before it is sent."""
-
     def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
-        """Add a member to the chord of the running task. Raises ValueError outside of one, else NotImplementedError."""
-        if not self.request.chord:
+        """Add a member to the chord of the running task, and send it unless ``lazy``.
+
+        Raises ValueError outside of a chord, NotImplementedError where the store cannot count one member more.
+        """
+        request = self.request
+        if not request.chord:
             raise ValueError("Current task is not member of any chord")
-        raise NotImplementedError("chords are not in this release of pyqs-celery")
+        place = {"group_id": request.group, "group_index": request.group_index, "chord": request.chord}
+        sig.set(**place, root_id=request.root_id)
+        self.backend.add_to_chord(request.group, sig.freeze())
+        return sig if lazy else sig.delay()
 
     # -- hooks -------------------------------------------------------------------------------------
 

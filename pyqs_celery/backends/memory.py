@@ -1,88 +1,119 @@
 """Results in this process, for tests: ``result_backend = "cache+memory://"``.
 
-A value goes through ``result_serializer`` as it would on the way to a real store. Processes do not see each other's, so it
-goes with ``memory://`` queues and the threads pool.
+Documents are serialised as in a real store. Processes do not see each other's, so it goes with ``memory://`` queues and
+the threads pool.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from kombu.exceptions import EncodeError
-from kombu.serialization import dumps, loads, prepare_accept_content
-
 from pyqs_celery import states
-from pyqs_celery.exceptions import TimeoutError as ResultTimeout
-
-_STORES: dict[str, dict[str, dict[str, Any]]] = {}
-_changed = threading.Condition()
+from pyqs_celery.backends.keyvalue import KeyValueStoreBackend
+from pyqs_celery.backends.waiting import Deadline
 
 
-class MemoryBackend:
+class Store:
+    """Values by key, until they expire. One lock serves all; who waits is woken by every write."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self._values: dict[Any, tuple[Any, float | None]] = {}
+
+    def get(self, key: Any) -> Any:
+        """The value of a key that has not expired."""
+        value, until = self._values.get(key, (None, None))
+        if until is not None and time.monotonic() >= until:
+            del self._values[key]
+            return None
+        return value
+
+    def put(self, key: Any, value: Any, seconds: float | None) -> None:
+        """Write a value; ``seconds`` None or 0 keeps it for ever."""
+        self._values[key] = (value, time.monotonic() + seconds if seconds else None)
+        self.changed.notify_all()
+
+    def drop(self, key: Any) -> None:
+        """Forget a key."""
+        self._values.pop(key, None)
+
+
+_STORES: dict[str, Store] = {}
+
+
+class MemoryBackend(KeyValueStoreBackend):
     """Result documents by task id, shared by all applications of the process that use one URL."""
 
     supports_autoexpire = True
+    supports_native_join = True
+    supports_result_compression = True
+    implements_incr = True
+    thread_safe = True
 
-    def __init__(self, app: Any, url: str = "cache+memory://") -> None:
-        self.app = app
-        self._store = _STORES.setdefault(url, {})
+    def __init__(self, app: Any, url: str = "cache+memory://", **kwargs: Any) -> None:
+        super().__init__(app, url=url, **kwargs)
+        self._store = _STORES.setdefault(url, Store())
 
-    def store_result(
-        self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None, **kwargs: Any
-    ) -> Any:
-        """Keep a result. Raises kombu's EncodeError for a value that ``result_serializer`` does not take."""
-        value = result if isinstance(result, BaseException) else self._through_serializer(task_id, result)
-        with _changed:
-            known = self._store.get(task_id)
-            if known is not None and known["status"] == states.SUCCESS:
-                return result  # a later delivery of the same task does not undo a success
-            self._store[task_id] = {"status": state, "result": value, "traceback": traceback, "task_id": task_id}
-            _changed.notify_all()
-        return result
+    def get(self, key: Any) -> Any:
+        """The value of a key."""
+        with self._store.changed:
+            return self._store.get(key)
 
-    def _through_serializer(self, task_id: str, value: Any) -> Any:
-        conf = self.app.conf
-        try:
-            content_type, encoding, data = dumps(value, serializer=conf.result_serializer)
-        except EncodeError as exc:
-            raise EncodeError(f"the result of task {task_id} cannot be serialised: {exc}") from exc
-        return loads(data, content_type, encoding, accept=prepare_accept_content([content_type]))
+    def mget(self, keys: Iterable[Any]) -> list[Any]:
+        """Many of them."""
+        with self._store.changed:
+            return [self._store.get(key) for key in keys]
 
-    def get_task_meta(self, task_id: str) -> dict[str, Any]:
-        """A task's document; PENDING for one that is not known."""
-        with _changed:
-            return dict(self._store.get(task_id) or {"status": states.PENDING, "result": None, "traceback": None})
+    def set(self, key: Any, value: Any) -> None:
+        """Write a value."""
+        with self._store.changed:
+            self._store.put(key, value, self.expires)
 
-    def get_state(self, task_id: str) -> str:
-        """A task's state."""
-        return str(self.get_task_meta(task_id)["status"])
+    def add(self, key: Any, value: Any, expires: float) -> bool:
+        """Write a value if there is none."""
+        with self._store.changed:
+            if self._store.get(key) is not None:
+                return False
+            self._store.put(key, value, expires)
+            return True
 
-    def get_result(self, task_id: str) -> Any:
-        """A task's value, or its exception."""
-        return self.get_task_meta(task_id)["result"]
+    def incr(self, key: Any) -> int:
+        """Add one."""
+        with self._store.changed:
+            count = int(self._store.get(key) or 0) + 1
+            self._store.put(key, str(count), self.chord_expires)
+            return count
 
-    def get_traceback(self, task_id: str) -> str | None:
-        """A failed task's traceback as text."""
-        found: str | None = self.get_task_meta(task_id)["traceback"]
-        return found
+    def expire(self, key: Any, value: Any) -> None:
+        """Keep a key for so many seconds from now."""
+        with self._store.changed:
+            found = self._store.get(key)
+            if found is not None:
+                self._store.put(key, found, value)
 
-    def wait_for(self, task_id: str, timeout: float | None = None, propagate: bool = True, **kwargs: Any) -> Any:
-        """Wait for the task's end and give its value. Raises its exception (``propagate``) or Celery's TimeoutError."""
-        until = None if timeout is None else time.monotonic() + timeout
-        with _changed:
-            while self._store.get(task_id, {}).get("status") not in states.READY_STATES:
-                left = None if until is None else until - time.monotonic()
-                if left is not None and left <= 0:
-                    raise ResultTimeout("The operation timed out.")
-                _changed.wait(left)
-            meta = self._store[task_id]
-        if meta["status"] in states.PROPAGATE_STATES and propagate:
-            raise meta["result"]
-        return meta["result"]
+    def delete(self, key: Any) -> None:
+        """Forget a key."""
+        with self._store.changed:
+            self._store.drop(key)
 
-    def forget(self, task_id: str) -> None:
-        """Drop a task's document."""
-        with _changed:
-            self._store.pop(task_id, None)
+    def wait_for(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        interval: float | None = None,
+        no_ack: bool = True,
+        on_interval: Callable[[], Any] | None = None,
+    ) -> dict[str, Any]:
+        """Wait until the task has ended; woken by whoever stores."""
+        deadline = Deadline(timeout)
+        while True:
+            with self._store.changed:
+                meta = self.get_task_meta(task_id)
+                if meta["status"] in states.READY_STATES:
+                    return meta
+                self._store.changed.wait(deadline.pause(interval or 60.0))
+            if on_interval is not None:
+                on_interval()

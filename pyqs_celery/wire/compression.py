@@ -1,4 +1,4 @@
-"""Decompression that stops at a limit, so that a small message cannot become a large one."""
+"""Compression by kombu's names, and decompression that stops at a limit, so that little data cannot become much."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import lzma
 import zlib
 from collections.abc import Callable
 
+from kombu.exceptions import EncodeError
+
 from pyqs_celery.exceptions import BodyDecodeError, MissingExtra
+
+_ZSTD = ("zstd", "zstandard", "application/zstd")
 
 MAX_DECOMPRESSED_BYTES = 32 * 1024 * 1024
 """The most a task body may unpack to: 32 times the largest SQS message."""
@@ -111,3 +115,29 @@ def decompress(data: bytes, method: str, limit: int = MAX_DECOMPRESSED_BYTES) ->
         raise
     except Exception as exc:  # every library has errors of its own for damaged data
         raise BodyDecodeError(f"the compressed body is damaged: {str(exc)[:200]}") from exc
+
+
+def compress(data: bytes, method: str) -> tuple[bytes, str]:
+    """Pack ``data`` by a name kombu knows (gzip, bzip2, brotli, lzma, zstd): the bytes and their content type.
+
+    Raises kombu's EncodeError for an unknown name and for a library that is not installed.
+    """
+    from kombu import compression as kombu_compression
+
+    try:
+        if method in _ZSTD:
+            return _pack_zstd(data), "application/zstd"
+        packed, content_type = kombu_compression.compress(data, method)
+    except (KeyError, ImportError) as exc:
+        raise EncodeError(
+            f"unknown compression {method!r}; brotli and zstd need pip install 'pyqs-celery[compression]'"
+        ) from exc
+    return packed, content_type
+
+
+def _pack_zstd(data: bytes) -> bytes:
+    """Zstandard by the extra's package: which one kombu wants differs from release to release."""
+    import zstandard
+
+    packed: bytes = zstandard.ZstdCompressor().compress(data)
+    return packed

@@ -15,9 +15,9 @@ from kombu.exceptions import EncodeError
 
 from pyqs_celery.utils.text import saferepr
 from pyqs_celery.wire import serializers
+from pyqs_celery.wire.compression import compress
 from pyqs_celery.wire.message import TaskCall
 
-_ZSTD = ("zstd", "zstandard", "application/zstd")
 Parts = tuple[dict[str, Any], dict[str, Any], Any]
 """Headers, properties, body."""
 
@@ -103,7 +103,7 @@ def encode(
     headers, properties, body = parts
     content_type, content_encoding, data = serializers.dumps(body, serializer)
     if compression:
-        data, headers["compression"] = _compress(data, compression)
+        data, headers["compression"] = compress(data, compression)
     text = base64.b64encode(data).decode("ascii") if body_encoding == "base64" else data.decode("utf-8")
     properties = {
         **properties,
@@ -131,28 +131,6 @@ def _envelope_json(envelope: dict[str, Any]) -> str:
         from kombu.utils.json import dumps  # values in custom headers that need kombu's types
 
         return str(dumps(envelope))
-
-
-def _compress(data: bytes, compression: str) -> tuple[bytes, str]:
-    from kombu import compression as kombu_compression
-
-    try:
-        if compression in _ZSTD:
-            return _zstd(data), "application/zstd"
-        packed, content_type = kombu_compression.compress(data, compression)
-    except (KeyError, ImportError) as exc:
-        raise EncodeError(
-            f"unknown compression {compression!r}; brotli and zstd need pip install 'pyqs-celery[compression]'"
-        ) from exc
-    return packed, content_type
-
-
-def _zstd(data: bytes) -> bytes:
-    """Zstandard by the extra's package: which one kombu wants differs from release to release."""
-    import zstandard
-
-    packed: bytes = zstandard.ZstdCompressor().compress(data)
-    return packed
 
 
 def native_body(path: str, args: list[Any] | tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Unpickling for messages: Celery's classes become ours, and an allow-list may forbid the rest.
+"""Pickles that Celery can read, and the reading of Celery's: its classes become ours, and an allow-list may forbid the rest.
 
 Pickle runs code by design, so it is read only when ``accept_content`` names it, and then only in a child. With
 ``pickle_allowed_classes`` the classes a message may name are limited to those globs and the harmless ones below.
@@ -13,7 +13,8 @@ import pickletools
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from fnmatch import fnmatchcase
-from typing import Any
+from types import FunctionType
+from typing import Any, ClassVar
 
 HARMLESS = frozenset(
     {
@@ -37,6 +38,8 @@ HARMLESS = frozenset(
 )
 """Names that may always be loaded: none of them runs code or asks for memory beyond its data."""
 
+BILLIARD = frozenset({"SoftTimeLimitExceeded", "TimeLimitExceeded", "WorkerLostError", "Terminated"})
+"""Exceptions that Celery takes from billiard, so that is the module its results name."""
 _MEMO_WRITES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _RENAMED = {"celery": "pyqs_celery", "billiard": "pyqs_celery"}
 
@@ -52,6 +55,47 @@ def loads(data: bytes, allowed: Sequence[str] | None = None) -> Any:
     except UnicodeDecodeError:
         found = _Unpickler(io.BytesIO(data), allowed, python_2=True).load()
         return _without_surrogates(found)
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle a value as kombu does; classes of ours are named as Celery's, so that a Celery process can load them."""
+    data = pickle.dumps(value, protocol=pickle.DEFAULT_PROTOCOL)
+    if b"pyqs_celery" not in data:
+        return data
+    file = io.BytesIO()
+    _NamingPickler(file, protocol=pickle.DEFAULT_PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+_PythonPickler: Any = vars(pickle)["_Pickler"]
+"""The pickler written in Python: C's lets no name be changed."""
+
+
+class _NamingPickler(_PythonPickler):  # type: ignore[misc]
+    """Writes classes of this package under the names that they have in Celery."""
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        module = celery_module(obj)
+        if module is None:
+            super().save_global(obj, name)
+            return
+        self.save(module)
+        self.save(name or obj.__qualname__)
+        self.write(pickle.STACK_GLOBAL)
+        self.memoize(obj)
+
+    dispatch: ClassVar[dict[Any, Any]] = {**_PythonPickler.dispatch, FunctionType: save_global}
+
+
+def celery_module(cls: Any) -> str | None:
+    """The module in which Celery keeps what this class or function of ours stands for; None for what is not ours."""
+    module = getattr(cls, "__module__", None) or ""
+    first, _, rest = str(module).partition(".")
+    if first != "pyqs_celery":
+        return None
+    if rest == "exceptions" and getattr(cls, "__name__", "") in BILLIARD:
+        return "billiard.exceptions"
+    return f"celery.{rest}" if rest else "celery"
 
 
 def _check_sizes(data: bytes) -> None:

@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from kombu import serialization
+from kombu.exceptions import EncodeError
 from kombu.utils import json as kombu_json
 
 from pyqs_celery.exceptions import BodyDecodeError, MissingExtra, UnacceptedContent, WireError
@@ -158,6 +159,15 @@ def _python_2_text(value: Any) -> Any:
 
 def dumps(value: Any, serializer: str) -> tuple[str, str, bytes]:
     """Serialise a task body: (content type, content encoding, bytes). Raises kombu's EncodeError."""
+    if serializer in ("pickle", PICKLE_TYPE):
+        return PICKLE_TYPE, "binary", _pickled(value)
     content_type, encoding, payload = serialization.dumps(value, serializer=serializer)
     data = payload.encode("utf-8") if isinstance(payload, str) else payload
     return content_type, encoding, data
+
+
+def _pickled(value: Any) -> bytes:
+    try:
+        return pickling.dumps(value)
+    except Exception as exc:  # a reducer of the user's may raise anything
+        raise EncodeError(f"{type(exc).__name__}: {exc}") from exc

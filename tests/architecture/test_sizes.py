@@ -16,6 +16,7 @@ PUBLIC_METHODS = 20
 WIDE_CLASSES = {
     "pyqs_celery.app.task.Task": "Celery's interface: applications call, override and inherit these by name",
     "pyqs_celery.app.surface.Surface": "the rest of the same interface",
+    "pyqs_celery.backends.backend.Backend": "Celery's interface: stores of others derive from it and override by name",
     "pyqs_celery.beat.scheduler.Scheduler": "Celery's interface: schedulers of others derive from it and override by name",
     "pyqs_celery.app.base.Celery": "applications call and override these methods by name; each is a few lines",
 }
