@@ -184,8 +184,9 @@ class ResultSet(ResultBase):
     def iterate(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5) -> Iterator[Any]:
         """The members' values as they end, in that order."""
         assert_will_not_block()
+        until = None if timeout is None else time.monotonic() + timeout
         for _, meta in self.iter_native(timeout, interval):
-            yield self._value_of(meta, propagate, True)
+            yield self._value_of(meta, propagate, disable_sync_subtasks=True, until=until)
 
     def join_native(
         self,
@@ -202,17 +203,20 @@ class ResultSet(ResultBase):
         if disable_sync_subtasks:
             assert_will_not_block()
         values: dict[str, Any] = {}
+        until = None if timeout is None else time.monotonic() + timeout
         for task_id, meta in self.iter_native(timeout, interval, no_ack, on_message, on_interval):
-            value = self._value_of(meta, propagate, disable_sync_subtasks)
+            value = self._value_of(meta, propagate, disable_sync_subtasks, until)
             if callback is not None:
                 callback(task_id, value)
             else:
                 values[task_id] = value
         return None if callback is not None else [values.get(result.id) for result in self.results]
 
-    def _value_of(self, meta: Any, propagate: bool, disable_sync_subtasks: bool) -> Any:
-        if isinstance(meta, list):
-            return [each.get(propagate=propagate, disable_sync_subtasks=disable_sync_subtasks) for each in meta]
+    def _value_of(self, meta: Any, propagate: bool, disable_sync_subtasks: bool, until: float | None) -> Any:
+        if isinstance(meta, list):  # a member that is a group
+            how = {"propagate": propagate, "disable_sync_subtasks": disable_sync_subtasks}
+            left = (None if until is None else max(0.0, until - time.monotonic()) for _ in meta)
+            return [each.get(timeout=seconds, **how) for each, seconds in zip(meta, left, strict=True)]
         if propagate and meta["status"] in states.PROPAGATE_STATES:
             raise meta["result"]
         return meta.get("result")

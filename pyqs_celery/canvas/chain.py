@@ -12,9 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 from pyqs_celery.canvas import stamping
-from pyqs_celery.canvas.chord import chord
+from pyqs_celery.canvas.chord import chord, followed
 from pyqs_celery.canvas.signature import Signature, item, listed, maybe_signature
-from pyqs_celery.canvas.walking import is_empty_group, kind, strip_headers, unrolled
+from pyqs_celery.canvas.walking import ends_in_group, is_empty_group, kind, strip_headers, unrolled
 from pyqs_celery.result_base import allow_join_result
 from pyqs_celery.states import IGNORED, REJECTED
 
@@ -52,7 +52,8 @@ def _extended(left: _chain, right: Any) -> Any:
     if kind(last) == "group" and kind(right) != "group":
         steps[-1] = chord(last, right, app=left._app)
         if len(steps) > 1 and kind(steps[-2]) == "chord":
-            steps[-2].body = joined(steps[-2].body, steps.pop())
+            after = steps.pop()
+            steps[-1].body = joined(steps[-1].body, after)
     elif kind(last) == "chord" and kind(right) != "chord" and last.body is not None:
         last.body = joined(last.body, right)
     else:
@@ -185,15 +186,15 @@ class _chain(Signature):  # noqa: N801 - Celery's name
             flat = [step for step in (maybe_signature(task, app=self._app) for task in tasks) if is_empty_group(step)][
                 -1:
             ]
+        if split and not self._by_links():
+            flat = [part for step in flat for part in _split(step)]
         upgraded: list[Any] = []
         for step in reversed(flat):
-            if kind(step) == "group" and upgraded:
-                upgraded.append(chord(step, upgraded.pop(), app=self.app))
+            if upgraded and ends_in_group(step):
+                upgraded.append(followed(step, upgraded.pop(), self.app))
             else:
                 upgraded.append(step)
         steps = upgraded[::-1]
-        if split and not self._by_links():
-            steps = [part for step in steps for part in _split(step)]
         if steps and (args or kwargs):
             steps[0] = steps[0].clone(args, kwargs)
         return steps

@@ -12,8 +12,8 @@ from typing import Any
 
 from pyqs_celery.canvas import stamping
 from pyqs_celery.canvas.group import group, members
-from pyqs_celery.canvas.signature import Signature, item, listed, maybe_signature
-from pyqs_celery.canvas.walking import count_parts, is_empty_group, kind, strip_headers
+from pyqs_celery.canvas.signature import KEPT, Signature, item, listed, maybe_signature
+from pyqs_celery.canvas.walking import count_parts, ends_in_group, is_empty_group, kind, strip_headers
 from pyqs_celery.exceptions import CPendingDeprecationWarning
 from pyqs_celery.result_base import allow_join_result
 from pyqs_celery.utils.ids import uuid
@@ -107,7 +107,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         if self.app.conf.task_always_eager:
             body = self._with_callbacks(body.clone(), merged)
             with allow_join_result():
-                return self.apply(merged_args, keywords, body=body)
+                return self.apply(args, keywords, body=body)
         header = group(self._members(), app=self.app, task_id=own_id or uuid())
         if kind(self.tasks) == "group":
             header.options.update(self.tasks.options)
@@ -136,7 +136,11 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         if countdown is not None:
             delay["countdown"] = countdown
         body = self._with_callbacks(body.clone(), options)
-        body.options.update({key: value for key, value in options.items() if key != "parent_id" and value is not None})
+        if options.get("chain") and ends_in_group(body):
+            *later, after = options["chain"]
+            body, options["chain"] = followed(body, maybe_signature(after, app=app), app), later or None
+        kept = KEPT & body.options.keys() | {"parent_id"}
+        body.options.update({key: value for key, value in options.items() if key not in kept and value is not None})
         for key in ("chain", "chord"):
             options.pop(key, None)
         group_id = header.options.setdefault("task_id", uuid())
@@ -168,7 +172,8 @@ class _chord(Signature):  # noqa: N801 - Celery's name
     ) -> Any:
         """Run its members and then its body here."""
         body = self.body if body is None else body
-        values = group([member.clone() for member in self._members()], app=self.app).apply(args, kwargs)
+        given = (*(args or ()), *self.args) if not self.immutable else tuple(self.args)
+        values = group([member.clone() for member in self._members()], app=self.app).apply(given, kwargs)
         return body.apply((values.get(propagate=propagate),))
 
     def freeze(
@@ -265,6 +270,18 @@ def _link_error(body: Any, errback: Any, *, as_group: bool = True) -> None:
         _link_error(body.body, errback)
     else:
         body.append_to_list_option("link_error", errback.clone())
+
+
+def followed(sig: Any, after: Any, app: Any) -> Any:
+    """A copy of a signature that ends in a group, with ``after`` as what waits for that group."""
+    if kind(sig) == "group":
+        return _chord(sig, after, app=app)
+    found = sig.clone()
+    if kind(found) == "chord":
+        found.body = followed(found.body, after, app)
+    else:
+        found.tasks[-1] = followed(found.tasks[-1], after, app)
+    return found
 
 
 chord = _chord

@@ -113,7 +113,8 @@ class group(Signature):  # noqa: N801 - Celery's name
         """The options of all members, with the group's id: its own, one that was given, or a new one."""
         given = {key: value for key, value in options.items() if key not in KEPT or key not in self.options}
         merged = {**self.options, **given}
-        merged.pop("group_index", None)
+        for own in ("group_index", "add_to_parent"):
+            merged.pop(own, None)
         group_id = merged.pop("task_id", None) or uuid()
         merged["group_id"] = group_id
         return merged, group_id

@@ -18,6 +18,13 @@ def is_empty_group(sig: Any) -> bool:
     return kind(sig) == "group" and not sig.tasks
 
 
+def ends_in_group(sig: Any) -> bool:
+    """True if a signature's result is that of a group, for which what follows has to wait."""
+    while kind(sig) in ("chord", "chain"):
+        sig = sig.body if kind(sig) == "chord" else sig.tasks[-1] if sig.tasks else None
+    return kind(sig) == "group" and bool(sig.tasks)
+
+
 def unrolled(sig: Any) -> Any:
     """The only member of a group of one; anything else as it is."""
     while kind(sig) == "group" and len(sig.tasks) == 1:
