@@ -26,11 +26,11 @@ PATH = "pyqs_celery:alias"
 
 _SAME = """
     _state app app.amqp app.base app.control app.defaults app.log app.registry app.routes app.task app.trace backends
-    backends.base beat bootsteps canvas concurrency concurrency.prefork contrib contrib.django contrib.django.task
-    contrib.pytest contrib.testing contrib.testing.app contrib.testing.tasks contrib.testing.worker exceptions fixups
-    fixups.django loaders loaders.base platforms registry result schedules signals states utils utils.abstract
-    utils.collections utils.dispatch utils.imports utils.log utils.nodenames utils.serialization utils.time worker
-    worker.request worker.strategy
+    backends.base backends.database beat bootsteps canvas concurrency concurrency.prefork contrib contrib.django
+    contrib.django.task contrib.pytest contrib.testing contrib.testing.app contrib.testing.tasks contrib.testing.worker
+    exceptions fixups fixups.django loaders loaders.base platforms registry result schedules signals states utils
+    utils.abstract utils.collections utils.dispatch utils.graph utils.imports utils.log utils.nodenames
+    utils.serialization utils.time worker worker.request worker.strategy
 """
 MODULES: dict[str, str] = {f"celery.{name}": f"pyqs_celery.{name}" for name in _SAME.split()}
 MODULES |= {"celery.local": "pyqs_celery.local_proxy", "celery.utils.uuid": "pyqs_celery.utils.ids"}
@@ -114,6 +114,7 @@ class _Finder(MetaPathFinder):
             return None
         ours = MODULES.get(fullname)
         if ours is None:
+            _import_for_ourselves(fullname)
             raise ModuleNotFoundError(
                 f"No module named {fullname!r}: pyqs-celery stands in for Celery here and has no such module; see {DOCS}",
                 name=fullname,
@@ -121,6 +122,17 @@ class _Finder(MetaPathFinder):
         found = importlib.util.find_spec(ours)
         is_package = bool(found is not None and found.submodule_search_locations is not None)
         return ModuleSpec(fullname, _Loader(ours), origin=found.origin if found else None, is_package=is_package)
+
+
+def _import_for_ourselves(fullname: str) -> None:
+    """Import a part of a package of ours that Celery has not, for ``from pyqs_celery.backends import exceptions``.
+
+    The package calls itself by Celery's name once that was imported, so Python asks for its parts by that name; it takes the
+    part from the package even if the answer is that there is no such module, and that stays the answer for everybody else.
+    """
+    package, _, name = fullname.rpartition(".")
+    if package in MODULES and importlib.util.find_spec(f"{MODULES[package]}.{name}") is not None:
+        importlib.import_module(f"{MODULES[package]}.{name}")
 
 
 def install_as_celery() -> None:

@@ -54,10 +54,20 @@ def send_next(app: Celery, request: Context, value: Any) -> None:
     if app.conf.task_inherit_parent_priority:
         inherited["priority"] = (request.delivery_info or {}).get("priority")
     with app.publisher().batch():
-        for callback in request.callbacks or ():
-            app.signature(callback).apply_async((value,), **inherited)
+        for callback in _together(app, request.callbacks or ()):
+            callback.apply_async((value,), **inherited)
         if chain:
             app.signature(chain.pop()).apply_async((value,), chain=chain or None, **inherited)
+
+
+def _together(app: Celery, callbacks: Iterable[Any]) -> list[Any]:
+    """Callbacks as they are sent: several calls as one group, as Celery sends them, and groups by themselves."""
+    from pyqs_celery.canvas.group import group
+
+    found = [app.signature(callback) for callback in callbacks]
+    calls = [sig for sig in found if sig.get("subtask_type") != "group"]
+    groups = [sig for sig in found if sig.get("subtask_type") == "group"]
+    return [*groups, *([group(calls, app=app)] if len(calls) > 1 else calls)]
 
 
 def send_errbacks(app: Celery, request: Any, exc: BaseException, traceback: Any) -> None:

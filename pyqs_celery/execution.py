@@ -35,6 +35,7 @@ from pyqs_celery.exceptions import (
 )
 from pyqs_celery.outcome import Outcome
 from pyqs_celery.utils.einfo import ExceptionInfo
+from pyqs_celery.utils.serialization import get_pickleable_exception
 from pyqs_celery.utils.text import one_line, saferepr
 from pyqs_celery.wire.message import TaskMessage
 
@@ -65,12 +66,13 @@ def execute(
     sqs: Mapping[str, Any],
     hostname: str,
     last_delivery: bool,
+    last_timeout: bool | None = None,
     time_limit: AbstractContextManager[Any] | None = None,
 ) -> Outcome:
     """Run the task that a message asks for. Never raises but for SystemExit and KeyboardInterrupt.
 
     ``sqs`` holds SQS's facts of the delivery (``request.sqs``), ``last_delivery`` says that a failure is final, so
-    that errbacks fire once. ``time_limit`` is entered around the task's own code alone, and may raise
+    that errbacks fire once, ``last_timeout`` the same of a soft time limit (None: no other). ``time_limit`` is entered around the task's own code alone, and may raise
     SoftTimeLimitExceeded there.
     """
     task = app.tasks.get(message.task)
@@ -84,6 +86,7 @@ def execute(
         # every receipt of the same message is a try of its task
         request.retries = (message.retries or 0) + max(0, int(sqs.get("receive_count") or 1) - 1)
     request._last_delivery, request._time_limit = last_delivery, time_limit
+    request._last_timeout = last_delivery if last_timeout is None else last_timeout
     started = time.monotonic()
     try:
         if revocation.mark_of(app, request.id) is not None:
@@ -227,6 +230,7 @@ class Run:
         self.request = request
         self.throw = throw
         self.last_delivery = bool(request.get("_last_delivery", True))
+        self.last_timeout = bool(request.get("_last_timeout", True))
         limit: AbstractContextManager[Any] | None = request.get("_time_limit")
         self.time_limit = limit or nullcontext()
 
@@ -341,20 +345,14 @@ class Run:
     def _failed(self, ended: Ended, runtime: float) -> None:
         task, request, exc, einfo = self.task, self.request, ended.value, ended.einfo
         assert einfo is not None
-        if self.last_delivery or is_exhausted(exc):
+        last = self.last_timeout if isinstance(exc, SoftTimeLimitExceeded) else self.last_delivery
+        if last or is_exhausted(exc):
             self.spread_failure(exc, einfo)
         elif self._stores(failure=True):
-            self._backend.store_result(request.id, exc, states.FAILURE, traceback=einfo.traceback, request=request)
+            kept = get_pickleable_exception(exc)
+            self._backend.store_result(request.id, kept, states.FAILURE, traceback=einfo.traceback, request=request)
         self._hook(task.on_failure, exc, request.id, request.args, request.kwargs, einfo)
-        signals.task_failure.send(
-            sender=task,
-            task_id=request.id,
-            exception=exc,
-            args=request.args,
-            kwargs=request.kwargs,
-            traceback=einfo.tb,
-            einfo=einfo,
-        )
+        self._send_failure(exc, einfo)
         if task.throws and isinstance(exc, task.throws):
             self._log(logging.INFO, "Task %s[%s] raised expected: %s", one_line(_repr(exc)))
         else:
@@ -367,6 +365,10 @@ class Run:
             bool(ended.value.requeue),
             one_line(ended.value.reason),
         )
+        if not ended.value.requeue:  # it will not run again: whoever waits for it is told, as by Celery 5.7
+            assert ended.einfo is not None
+            self.spread_failure(ended.value, ended.einfo)
+            self._send_failure(ended.value, ended.einfo)
 
     def _ignored(self, ended: Ended, runtime: float) -> None:
         self._log(logging.INFO, "Task %s[%s] ignored")
@@ -383,11 +385,22 @@ class Run:
         }
         logger.log(level, text, self.task.name, self.request.id, *facts, exc_info=exc_info, extra={"data": data})
 
+    def _send_failure(self, exc: BaseException, einfo: ExceptionInfo) -> None:
+        signals.task_failure.send(
+            sender=self.task,
+            task_id=self.request.id,
+            exception=exc,
+            args=self.request.args,
+            kwargs=self.request.kwargs,
+            traceback=einfo.tb,
+            einfo=einfo,
+        )
+
     def spread_failure(self, exc: BaseException, einfo: ExceptionInfo) -> None:
         """The task has failed for good: its store, its chord, the steps after it and its errbacks are told."""
         self._backend.mark_as_failure(
             self.request.id,
-            exc,
+            get_pickleable_exception(exc),
             einfo.traceback,
             request=self.request,
             store_result=self._stores(failure=True),

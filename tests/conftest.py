@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.embedded import EmbeddedSqs
+from tests.support.servers import PostgresServer
 from tests.support.worker import Worker
 
 
@@ -25,6 +26,17 @@ def sqs(sqs_server: EmbeddedSqs) -> Iterator[EmbeddedSqs]:
     sqs_server.wipe()
     yield sqs_server
     sqs_server.wipe()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """PostgreSQL; skips where it is not installed."""
+    if PostgresServer.programs() is None:
+        pytest.skip("PostgreSQL's server is not installed (apt-get install postgresql)")
+    pytest.importorskip("psycopg")
+    server = PostgresServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture

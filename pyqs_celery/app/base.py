@@ -114,7 +114,11 @@ class Celery(Surface):
         _state.set_default_app(self)
 
     def close(self) -> None:
-        """Close what the app keeps open."""
+        """Close what the app keeps open; it is opened again when it is needed."""
+        self._close_publisher()
+        self._results.close()
+
+    def _close_publisher(self) -> None:
         if self._publisher is not None:
             self._publisher.close()
             self._publisher = None
@@ -151,7 +155,7 @@ class Celery(Surface):
             self._routes = None
         if name.startswith("broker_"):
             self._broker_config = None
-            self.close()
+            self._close_publisher()
         if name.startswith(RESULT_SETTINGS):
             self._results.forget()
 
@@ -350,6 +354,7 @@ class Celery(Surface):
             options.setdefault("parent_id", parent.request.id)
         result_class = options.get("result_cls") or self.AsyncResult
         result = result_class(sending.publish(self, name, args, kwargs, options, task))
+        result.ignored = bool(options.get("ignore_result"))
         if parent is not None:
             parent.add_trail(result)
         return result

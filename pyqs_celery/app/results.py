@@ -28,6 +28,12 @@ class Results:
         self._shared: Any = None
         self._local = threading.local()
 
+    def close(self) -> None:
+        """Close the back end of this thread, or that of all threads, if one was made in this process."""
+        found = self._shared or getattr(self._local, "backend", None)
+        if found is not None and self._pid == os.getpid() and hasattr(found, "close"):
+            found.close()
+
     def get(self) -> Any:
         """The back end of this thread."""
         if self._pid != os.getpid():  # connections of the parent process are not ours

@@ -367,7 +367,7 @@ class Task:
                 raise Exhausted.mark(exc)
             raise Exhausted.mark(
                 MaxRetriesExceededError(
-                    f"Can't retry {self.name}[{request.id}] args:{request.args} kwargs:{request.kwargs}",
+                    f"Can't retry {self.name}[{request.id}] args:{tuple(request.args or ())} kwargs:{request.kwargs}",
                     task_args=request.args,
                     task_kwargs=request.kwargs,
                 )

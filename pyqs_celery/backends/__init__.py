@@ -27,6 +27,7 @@ ALIASES = {
     "database": "pyqs_celery.backends.database:DatabaseBackend",
     "file": "pyqs_celery.backends.filesystem:FilesystemBackend",
     "cache": "pyqs_celery.backends.cache:CacheBackend",
+    "django-db": "pyqs_celery.backends.django:DatabaseBackend",
     "cache+memory": "pyqs_celery.backends.memory:MemoryBackend",
 }
 """Names and URL schemes of the back ends that are part of this package."""
@@ -34,6 +35,10 @@ _REFUSED = {
     "rpc": "it would need a reply queue on SQS for every client",
     "amqp": "it keeps each result in a queue of its own, which Celery itself has given up",
 }
+FOR_CELERY = (
+    "it is made for Celery: call pyqs_celery.install_as_celery() before anything imports celery (for Django at the top of "
+    "the settings), so that it is built on pyqs-celery; see docs/integrations.rst"
+)
 INSTEAD = "use redis://, dynamodb://, s3://, db+<SQLAlchemy's URL>, cache+memcached:// or file://"
 
 
@@ -75,9 +80,13 @@ def by_name(backend: str | None = None, loader: Any = None) -> Any:
     try:
         found = symbol_by_name(wanted or backend)
     except (ImportError, AttributeError) as exc:
-        raise ImproperlyConfigured(f"result_backend {backend!r} cannot be loaded: {exc}") from exc
+        reason = FOR_CELERY if getattr(exc, "name", None) == "celery" else f"it cannot be loaded: {exc}"
+        raise ImproperlyConfigured(f"result_backend {backend!r}: {reason}") from exc
     if not isinstance(found, type):
         raise ImproperlyConfigured(f"result_backend {backend!r} is {found!r}, not a class")
+    # classes of ours never say that they are Celery's, so these are of a Celery that is installed beside us
+    if any(base.__module__.partition(".")[0] == "celery" for base in found.__mro__):
+        raise ImproperlyConfigured(f"result_backend {backend!r}: {FOR_CELERY}")
     return found
 
 

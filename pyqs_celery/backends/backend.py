@@ -31,6 +31,7 @@ from pyqs_celery.exceptions import (
     WireError,
 )
 from pyqs_celery.exceptions import TimeoutError as ResultTimeout
+from pyqs_celery.result_base import ResultBase
 from pyqs_celery.utils.backoff import backoff
 from pyqs_celery.utils.serialization import get_pickleable_exception, get_pickled_exception
 from pyqs_celery.wire import serializers
@@ -196,7 +197,7 @@ class Backend(Spreading, Waiting):
 
     def prepare_value(self, result: Any) -> Any:
         """A value as the serializer can hold it: results of tasks are their tuples."""
-        return result.as_tuple() if self.serializer != "pickle" and hasattr(result, "as_tuple") else result
+        return result.as_tuple() if self.serializer != "pickle" and isinstance(result, ResultBase) else result
 
     def encode_result(self, result: Any, state: str) -> Any:
         """The ``result`` of a document."""
@@ -341,6 +342,9 @@ class Backend(Spreading, Waiting):
 
     def cleanup(self) -> None:
         """Drop what has expired; ``celery.backend_cleanup`` calls it each night."""
+
+    def close(self) -> None:
+        """Close its connections; they are opened again when they are needed."""
 
     def process_cleanup(self) -> None:
         """Called after each task in a worker's child."""

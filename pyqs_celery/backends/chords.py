@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pyqs_celery.backends.spreading import chord_error, culprit
@@ -51,8 +51,20 @@ def claimed(backend: Any, group_id: str, claim: Callable[[str, int], str]) -> tu
 
 def is_called(backend: Any, request: Any) -> bool:
     """True if a chord's body has run already, or runs: asked where its caller may have died before it could say so."""
-    options = request.chord.get("options") or {}
-    return bool(options.get("task_id")) and bool(backend.task_result_exists(options["task_id"]))
+    return any(backend.task_result_exists(task_id) for task_id in dict.fromkeys(_ids(request.chord)))
+
+
+def _ids(signature: Any) -> Iterator[str]:
+    """The ids of the tasks that a body begins or ends with; those of its members if it is a group."""
+    if not isinstance(signature, Mapping):
+        return
+    task_id = (signature.get("options") or {}).get("task_id")
+    if task_id:
+        yield task_id
+    kwargs = signature.get("kwargs") or {}
+    header = kwargs.get("header") or ()
+    for each in (*(kwargs.get("tasks") or ()), *([header] if isinstance(header, Mapping) else header)):
+        yield from _ids(each)
 
 
 def call_body(backend: Any, request: Any, values: Callable[[], list[Any]], members: Callable[[], Any]) -> None:
@@ -67,7 +79,9 @@ def call_body(backend: Any, request: Any, values: Callable[[], list[Any]], membe
         raise
     except ChordError as exc:
         _fail(backend, request, callback, exc)
-    except Exception as exc:  # noqa: BLE001 - the error of a member may be of any class
+    except Exception as exc:
+        if any(backend.exception_safe_to_retry(each) for each in (exc, exc.__cause__) if each is not None):
+            raise BackendStoreError(f"the members of chord {request.group} cannot be read: {exc}") from exc
         failed = culprit(members())
         reason = f"Dependency {failed.id} raised {exc!r}" if failed is not None else repr(exc)
         _fail(backend, request, callback, chord_error(reason, exc))
@@ -88,6 +102,17 @@ def fail_body(backend: Any, request: Any, reason: str) -> None:
 def _fail(backend: Any, request: Any, callback: Any, error: ChordError) -> None:
     logger.error("Chord %r raised: %s", request.group, error)
     backend.chord_error_from_stack(callback, error)
+
+
+def size_of(request: Any) -> int | None:
+    """How many members the sender says a chord has; None if it does not."""
+    found = request.chord.get("chord_size") if hasattr(request.chord, "get") else None
+    return None if found is None else int(found)
+
+
+def parts(group: Any) -> int:
+    """How many times members report before a chord is complete: each one of a group among them does."""
+    return sum(parts(each) if hasattr(each, "results") else 1 for each in group.results)
 
 
 def part_of(request: Any) -> str:
@@ -115,9 +140,15 @@ def complete_once(backend: Any, request: Any, group: Any, *, doubtful: bool = Fa
         try:
             call()
         except BaseException:
-            backend.drop_chord_claim(request.group)
+            backend.drop_chord_claim(request.group, token)
             raise
-    backend.mark_chord_done(request.group)
+    # by itself: were all of this tried again, the body would be called again
+    backend._ensure_retryable(
+        backend.mark_chord_done,
+        request.group,
+        fallback_exc=BackendStoreError,
+        fallback_msg=f"chord {request.group} cannot be marked as done",
+    )
     return True
 
 

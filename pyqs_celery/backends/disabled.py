@@ -15,6 +15,9 @@ NO_CHORD = (
 class DisabledBackend(Backend):
     """Stands where a result back end would be: storing does nothing, asking raises NotImplementedError."""
 
+    supports_autoexpire = True
+    """There is nothing that a nightly task could drop."""
+
     def store_result(self, *args: Any, **kwargs: Any) -> None:
         """Accepted and forgotten, as Celery does."""
 

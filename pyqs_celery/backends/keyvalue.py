@@ -16,6 +16,8 @@ from pyqs_celery.backends.backend import Backend
 from pyqs_celery.exceptions import BackendStoreError, WireError
 
 logger = logging.getLogger("celery.backends.base")
+BEGUN, COUNTED = "0", "1"
+"""What is kept of a chord's member before and after it is counted."""
 CHORD_DONE_SECONDS = 86_400
 """How long a chord is remembered as done, for members that report late."""
 
@@ -37,6 +39,8 @@ class KeyValueStoreBackend(Backend):
     group_keyprefix: Any = "celery-taskset-meta-"
     chord_keyprefix: Any = "chord-unlock-"
     implements_incr = False
+    counts_once = False
+    """True if ``count_chord_part`` can neither miss a member nor count it twice, wherever a process dies."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -120,7 +124,8 @@ class KeyValueStoreBackend(Backend):
 
     def task_result_exists(self, task_id: str) -> bool:
         """True if something is stored of a task, whatever it is."""
-        return bool(self._ensure_retryable(self.get, self.get_key_for_task(task_id)))
+        what = f"the result of task {task_id}"
+        return bool(self._read(lambda _: self.get(self.get_key_for_task(task_id)), task_id, what))
 
     def _forget(self, task_id: str) -> None:
         self.delete(self.get_key_for_task(task_id))
@@ -177,16 +182,17 @@ class KeyValueStoreBackend(Backend):
     def apply_chord(self, header_result_args: tuple[Any, ...], body: Any, **kwargs: Any) -> None:
         """Save the members and set the counter to nothing; without ``incr``, send the task that looks instead."""
         if not self.implements_incr:
+            self._ensure_retryable(self._reset_chord, header_result_args[0], len(header_result_args[1]))
             super().apply_chord(header_result_args, body, **kwargs)
             return
         self.ensure_chords_allowed()
         members = self.app.GroupResult(*header_result_args)
         members.save(backend=self)
-        self._reset_chord(members.id)
+        self._ensure_retryable(self._reset_chord, members.id, chords.parts(members))
         self.expire(self.get_key_for_group(members.id), self._chord_result_expires)
 
-    def _reset_chord(self, group_id: str) -> None:
-        """Forget an earlier run of a chord that is sent again with its ids."""
+    def _reset_chord(self, group_id: str, size: int) -> None:
+        """Forget an earlier run of a chord that is sent again with its ids; it has ``size`` members."""
         self.delete(self.get_key_for_chord(group_id, ".c"))
 
     def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
@@ -200,22 +206,31 @@ class KeyValueStoreBackend(Backend):
             )
 
     def _count_and_complete(self, request: Any) -> None:
+        group = self._group_of(request)
+        if group is not None:
+            count, again = self.count_chord_part(request.group, chords.part_of(request))
+            self._complete_if_last(request, group, count, again)
+
+    def _group_of(self, request: Any) -> Any:
+        """The members of a chord; None if they cannot be had, of which the body is told unless the chord is done."""
         group_id = request.group
         try:
             members = self._restore_group(group_id)
         except (WireError, ValueError, TypeError, KeyError) as exc:
             chords.fail_body(self, request, f"Cannot restore group: {exc!r}")
-            return
-        if members is None:
-            if not self._chord_is_done(group_id):
-                chords.fail_body(self, request, f"GroupResult {group_id} no longer exists")
-            return
-        group = members["result"]
-        count, again = self.count_chord_part(group_id, chords.part_of(request))
-        chord_size = request.chord.get("chord_size") if hasattr(request.chord, "get") else None
-        size = len(group) if chord_size is None else chord_size
-        # a member that was counted may have died before its count was written: then the results themselves tell
-        if count < size and not (again and group.ready()):
+            return None
+        if members is not None:
+            return members["result"]
+        # real Celery completes chords too, and leaves no mark
+        if not self._chord_is_done(group_id) and not chords.is_called(self, request):
+            chords.fail_body(self, request, f"GroupResult {group_id} no longer exists")
+        return None
+
+    def _complete_if_last(self, request: Any, group: Any, count: int, again: bool) -> None:
+        group_id, size = request.group, chords.size_of(request)
+        complete = count >= (chords.parts(group) if size is None else size)
+        # a count may be too high, by a member that died just after it was added: then the results themselves tell
+        if not complete or not (self.counts_once or group.ready()):
             self.expire(self.get_key_for_chord(group_id), self.chord_expires)
             self.expire(self.get_key_for_group(group_id), self._chord_result_expires)
             self.expire(self.get_key_for_task(request.id), self._chord_result_expires)
@@ -229,28 +244,32 @@ class KeyValueStoreBackend(Backend):
     def count_chord_part(self, group_id: str, part: str) -> tuple[int, bool]:
         """Count a member once: the count, and whether this member was counted before.
 
-        A store that can only ``incr`` counts a member each time it reports, as Celery does.
+        A member whose process died between its mark and its count is counted again: too high a count is made good by a look
+        at the results, too low a one would never be. A store that can only ``incr`` counts each report, as Celery does.
         """
-        counter = self.get_key_for_chord(group_id)
+        counter, mark = self.get_key_for_chord(group_id), self.get_key_for_chord(group_id, f".{part}")
+        kept = self.chord_expires or CHORD_DONE_SECONDS
         try:
-            fresh = self.add(
-                self.get_key_for_chord(group_id, f".{part}"), "1", self.chord_expires or CHORD_DONE_SECONDS
-            )
+            fresh = self.add(mark, BEGUN, kept)
         except NotImplementedError:
-            fresh = True
-        if fresh:
             return self.incr(counter), False
-        return int(self.get(counter) or 0), True
+        if not fresh and _text(self.get(mark) or "") == COUNTED:
+            return int(self.get(counter) or 0), True
+        count = self.incr(counter)
+        self.set(mark, COUNTED)
+        self.expire(mark, kept)
+        return count, not fresh
 
     def claim_chord(self, group_id: str, token: str, seconds: int) -> str:
         """Ask for the right to complete a chord: "won", "held" by another for now, or "done"."""
         key = self.get_key_for_chord(group_id, ".c")
+        other = "held"
         try:
             if self.add(key, token, seconds):
                 return "won"
-        except NotImplementedError:
-            return "won"
-        return "done" if self._chord_is_done(group_id) else "held"
+        except NotImplementedError:  # two at once both win; who comes later does not
+            other = "won"
+        return "done" if self._chord_is_done(group_id) else other
 
     def _chord_is_done(self, group_id: str) -> bool:
         found = self.get(self.get_key_for_chord(group_id, ".c"))
@@ -262,9 +281,12 @@ class KeyValueStoreBackend(Backend):
         self.set(key, chords.DONE)
         self.expire(key, CHORD_DONE_SECONDS)
 
-    def drop_chord_claim(self, group_id: str) -> None:
-        """The body could not be called; somebody else may."""
-        self.delete(self.get_key_for_chord(group_id, ".c"))
+    def drop_chord_claim(self, group_id: str, token: str) -> None:
+        """The body could not be called; somebody else may, unless another has taken over meanwhile."""
+        key = self.get_key_for_chord(group_id, ".c")
+        found = self.get(key)
+        if found is not None and _text(found) == token:
+            self.delete(key)
 
 
 def _text(value: Any) -> str:

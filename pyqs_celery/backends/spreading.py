@@ -246,5 +246,10 @@ def chord_error(message: str, cause: BaseException | None = None) -> ChordError:
 
 
 def culprit(members: Iterable[Any]) -> Any:
-    """The first member of a chord that did not return a value; None if all did."""
-    return next((each for each in members if each.state in states.PROPAGATE_STATES), None)
+    """The first member of a chord, or of a group in it, that did not return a value; None if all did."""
+    for each in members:
+        inner = getattr(each, "results", None)
+        found = culprit(inner) if inner is not None else each if each.state in states.PROPAGATE_STATES else None
+        if found is not None:
+            return found
+    return None

@@ -30,6 +30,7 @@ COMMANDS = {
     "multi": ("pyqs_celery.bin.multi", "multi", "Start or stop several workers in the background."),
     "purge": ("pyqs_celery.bin.purge", "purge", "Delete what waits on queues."),
     "report": ("pyqs_celery.bin.listing", "report", "Versions and settings for a question."),
+    "result": ("pyqs_celery.bin.result", "result", "Print what a task has returned."),
     "shell": ("pyqs_celery.bin.listing", "shell", "Start a Python shell with the application."),
     "status": ("pyqs_celery.bin.inspect", "status", "Refused: SQS has no broadcast."),
     "worker": ("pyqs_celery.bin.worker", "worker", "Start a worker."),
@@ -39,7 +40,6 @@ OF_CELERY = {
     "events": "SQS has no events; read the worker's log",
     "graph": "boot steps make no graph here",
     "logtool": "the log's lines are Celery's; use its own logtool on them",
-    "result": "results are not in this release",
     "upgrade": "settings may keep their old names",
 }
 """Commands of Celery's that are not here, and why."""

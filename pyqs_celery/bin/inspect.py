@@ -45,7 +45,7 @@ def inspect(
     app.loader.import_default_modules()
     app.finalize()
     if action == "registered":
-        names = sorted(app.tasks)
+        names = sorted(name for name in app.tasks if not name.startswith("celery."))
         click.echo(to_json(names) if as_json else "\n".join(names))
     elif action == "conf":
         click.echo(to_json(app.conf.table()) if as_json else app.conf.humanize(with_defaults=True))

@@ -77,7 +77,7 @@ class ChildEnd:
         self._frames: list[bytes] = []
 
     def next_work(self) -> tuple[Any, ...] | None:
-        """Wait for work; None when the consumer has gone or wants no more."""
+        """Wait for work; None when the consumer has gone or wants no more, empty if this process is to end."""
         while not self._frames:
             data = self.sock.recv(_READ_BYTES)
             if not data:
@@ -85,6 +85,13 @@ class ChildEnd:
             self._frames = self._reader.feed(data)
         work: tuple[Any, ...] = marshal.loads(self._frames.pop(0))  # noqa: S302 - written by our own consumer
         return work
+
+    def is_addressed(self) -> bool:
+        """True if the consumer has said something that is not read yet; while a task runs, that is ``announce_end``."""
+        try:
+            return bool(self._frames or self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
 
     def tell(self, **facts: Any) -> None:
         """Send a JSON frame."""
@@ -118,6 +125,11 @@ class ConsumerEnd:
         """Begin to hand out work; False if the child is gone. ``is_sending`` says whether ``push`` must go on."""
         self._unsent = framed(marshal.dumps(work))
         return self.push()
+
+    def announce_end(self) -> None:
+        """Let the child know, while it works, that a signal which follows is meant for it alone."""
+        if not self.is_sending:
+            self.give(())
 
     def push(self) -> bool:
         """Send what the socket takes; False if the child is gone."""

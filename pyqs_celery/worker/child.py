@@ -13,12 +13,11 @@ import sys
 import time
 from importlib import import_module
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyqs_celery import events
+from pyqs_celery import events, execution
 from pyqs_celery.concurrency import prefork
 from pyqs_celery.exceptions import MissingExtra, SoftTimeLimitExceeded, UnacceptedContent, WireError
-from pyqs_celery.execution import execute
 from pyqs_celery.outcome import Outcome
 from pyqs_celery.utils import aio
 from pyqs_celery.utils.text import one_line
@@ -27,7 +26,10 @@ from pyqs_celery.wire.envelope import head_from_plain
 from pyqs_celery.wire.message import Head, TaskMessage
 from pyqs_celery.worker.channel import ChildEnd, outcome_to_json
 from pyqs_celery.worker.config import WorkerConfig
-from pyqs_celery.worker.policies import may_import
+from pyqs_celery.worker.core.disposition import is_final_failure
+from pyqs_celery.worker.core.values import Fault
+from pyqs_celery.worker.faults import exception_of
+from pyqs_celery.worker.policies import may_import, policy_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -47,7 +49,7 @@ class SoftTimeLimit:
 
     def _raise(self, signum: int, frame: FrameType | None) -> None:
         self.exceeded = True
-        limit = SoftTimeLimitExceeded(self.seconds)
+        limit = SoftTimeLimitExceeded()
         if not aio.interrupt(limit):
             raise limit
 
@@ -60,6 +62,21 @@ class SoftTimeLimit:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if self.exceeded:
             logger.warning("Soft time limit (%ss) exceeded for %s", self.seconds, self.task)
+
+
+class Work(NamedTuple):
+    """What the consumer gives.
+
+    A head as plain builtins, SQS's facts, whether a failure (``last``) or a soft time-out would be final, the soft time
+    limit in seconds, and the fault if there is only that to record.
+    """
+
+    head: Any
+    sqs: dict[str, Any]
+    last: bool
+    last_timeout: bool
+    soft: float | None = None
+    fault: tuple[Any, str] | None = None
 
 
 class ChildLoop:
@@ -78,10 +95,9 @@ class ChildLoop:
         self.channel.tell(ready=True)
         while True:
             work = self.channel.next_work()
-            if work is None:
+            if not work:
                 return
-            _, plain, sqs, last, soft = work
-            outcome = self._perform(head_from_plain(plain), sqs, last=last, soft=soft)
+            outcome = self._perform(Work(*work))
             self._done += 1
             retire = self._is_spent()
             self.channel.tell(outcome=outcome_to_json(outcome), retire=retire)
@@ -105,8 +121,9 @@ class ChildLoop:
         logger.warning("Child process exceeding memory limit (%sKiB > %sKiB): it is replaced", used, limit)
         return True
 
-    def _perform(self, head: Head, sqs: dict[str, Any], *, last: bool, soft: float | None) -> Outcome:
+    def _perform(self, work: Work) -> Outcome:
         """One delivery, from its head to its outcome."""
+        head = head_from_plain(work.head)
         conf = self.app.conf
         store = conf.security_cert_store
         try:
@@ -118,26 +135,55 @@ class ChildLoop:
             )
         except WireError as exc:
             return _unreadable(head, exc)
-        if head.sealed:
-            waiting = _not_now(message)
-            if waiting is not None:
-                return waiting
-            soft = message.timelimit[1] if message.timelimit[1] is not None else soft
         if head.protocol == "pyqs" and message.task not in self.app.tasks:
             self._import(message.task)
-        hooks = _Hooks(message, sqs)
+        if work.fault is not None:
+            return self._record(message, work.sqs, Fault(*work.fault))
+        if head.sealed:
+            now = time.time()
+            if message.expires_at is not None and message.expires_at <= now:
+                return self._record(message, work.sqs, Fault("TaskRevokedError", "expired"))
+            if message.eta_at is not None and message.eta_at > now:
+                return Outcome("deferred", message.task, message.id, eta=message.eta_at)
+            work = self._unsealed(work, message)
+        return self._run(message, work)
+
+    def _run(self, message: TaskMessage, work: Work) -> Outcome:
+        hooks = _Hooks(message, work.sqs)
         hooks.before()
-        limit = SoftTimeLimit(soft, f"{message.task}[{message.id}]") if soft and self.is_process else None
-        outcome = execute(
+        shown = f"{message.task}[{message.id}]"
+        limit = SoftTimeLimit(work.soft, shown) if work.soft and self.is_process else None
+        outcome = execution.execute(
             self.app,
             message,
-            sqs=sqs,
+            sqs=work.sqs,
             hostname=self.config.hostname,
-            last_delivery=last,
+            last_delivery=work.last,
+            last_timeout=work.last_timeout,
             time_limit=limit,
         )
         hooks.after(outcome)
         return outcome
+
+    def _record(self, message: TaskMessage, sqs: dict[str, Any], fault: Fault) -> Outcome:
+        """Do what the process that ran it would have done had its task merely failed, or tell that it has expired."""
+        if fault.exception == "TaskRevokedError":
+            return execution.record_expiry(self.app, message, sqs=sqs, hostname=self.config.hostname)
+        exc = exception_of(fault, f"{one_line(message.task)}[{one_line(message.id or sqs['message_id'])}]")
+        return execution.record_failure(self.app, message, sqs=sqs, hostname=self.config.hostname, exc=exc)
+
+    def _unsealed(self, work: Work, message: TaskMessage) -> Work:
+        """What the core could not know of a message whose task only a child may read."""
+        soft = message.timelimit[1] if message.timelimit[1] is not None else work.soft
+        task = self.app.tasks.get(message.task)
+        if task is None:
+            return work._replace(soft=soft)
+        policy = policy_of(task, self.app.conf, self.config)
+        return work._replace(
+            soft=soft,
+            last=is_final_failure(policy, last_delivery=work.last, timed_out=False),
+            last_timeout=is_final_failure(policy, last_delivery=work.last_timeout, timed_out=True),
+        )
 
     def _import(self, path: str) -> None:
         """PyQS's way: the message names a function by its path. Only modules the worker was started with are imported."""
@@ -157,16 +203,6 @@ def _unreadable(head: Head, exc: WireError) -> Outcome:
     if isinstance(exc, MissingExtra):
         return Outcome("unsupported", head.task, head.id, reason)
     return Outcome("undecodable", head.task, head.id, f"{kind}: {reason}", exception=type(exc).__name__)
-
-
-def _not_now(message: TaskMessage) -> Outcome | None:
-    """Decide, for a message whose head could not be read before, what the core decides for the others."""
-    now = time.time()
-    if message.expires_at is not None and message.expires_at <= now:
-        return Outcome("expired", message.task, message.id)
-    if message.eta_at is not None and message.eta_at > now:
-        return Outcome("deferred", message.task, message.id, eta=message.eta_at)
-    return None
 
 
 class _Hooks:

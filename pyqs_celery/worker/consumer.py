@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pyqs_celery import signals
+from pyqs_celery import revocation, signals
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.delivery import Delivery, QueueInfo
 from pyqs_celery.exceptions import BrokerError, QueueDoesNotExist
@@ -46,6 +46,7 @@ from pyqs_celery.worker.io import Inbox, IoThreads
 from pyqs_celery.worker.keeper import Keeper
 from pyqs_celery.worker.notes import Notes
 from pyqs_celery.worker.receiver import Receiver
+from pyqs_celery.worker.revoked import RevokedWatch
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -78,13 +79,20 @@ class Consumer:
         self._control = control
         self._say = say
         self._client = SqsClient(self._broker, pool_size=POOL_SIZE)
-        self._core = WorkerCore(policies.core_config(config), policies.task_policies(app, config), decode_head)
+        marks = revocation.revocations(app)
+        core_config = policies.core_config(config, keeps_results=marks is not None)
+        self._core = WorkerCore(core_config, policies.task_policies(app, config), decode_head)
         self._notes = Notes(app, config.hostname, self)
         self._inbox = Inbox()
         self._threads = (
             IoThreads("settle", SETTLE_THREADS, self._inbox.put),
             IoThreads("keep", KEEP_THREADS, self._inbox.put),
+            IoThreads("revoked", 1, self._inbox.put),
         )
+        self._revoked: RevokedWatch | None = None
+        if marks is not None:
+            end, can_end = self._core.on_revoked, config.pool == "prefork"
+            self._revoked = RevokedWatch(marks.to_terminate, self._threads[2], end, can_end=can_end)
         self._acker = Acker(self._client, self._queue, self._threads[0], self._core.on_settled)
         self._keeper = Keeper(self._client, self._queue, self._threads[1], self._core.on_extended)
         self._discovery = Discovery(
@@ -123,11 +131,16 @@ class Consumer:
             for action in self._core.step(now):
                 self._do(action, now)
             self._acker.flush(now)
+            if self._revoked is not None:
+                self._revoked.look(self._core.running_ids, now)
         self._leave()
 
     def _timeout(self) -> float | None:
         now = time.time()
-        instants = [each for each in (self._core.next_wakeup(now), self._acker.next_due()) if each is not None]
+        due = [self._core.next_wakeup(now), self._acker.next_due()]
+        if self._revoked is not None:
+            due.append(self._revoked.next_due(busy=bool(self._core.busy_slots())))
+        instants = [each for each in due if each is not None]
         return max(0.0, min(instants) - now) if instants else None
 
     def _do(self, action: Action, now: float) -> None:
@@ -214,7 +227,9 @@ class Consumer:
 
     def _dispatch(self, action: Dispatch) -> None:
         child = self._children.get(action.slot)
-        work = (action.tag, head_to_plain(action.head), self._facts(action), action.last, action.soft_time_limit)
+        fault = (action.fault.exception, action.fault.detail) if action.fault is not None else None
+        finality = (action.last, action.last_timeout)
+        work = (head_to_plain(action.head), self._facts(action), *finality, action.soft_time_limit, fault)
         try:
             if child is None or not child.end.give(work):
                 return  # it has died: the manager's word on it follows, and settles this delivery
@@ -298,10 +313,13 @@ class Consumer:
     def _kill(self, action: Kill) -> None:
         child = self._children.get(action.slot)
         if child is not None:
-            self._request_kill(child)
+            if action.signum is not None:
+                child.end.announce_end()
+            self._request_kill(child, action.signum)
 
-    def _request_kill(self, child: Child) -> None:
-        if not self._managed or not self._control.send({"kill": child.slot, "pid": child.pid}):
+    def _request_kill(self, child: Child, signum: int | None = None) -> None:
+        wish = {"kill": child.slot, "pid": child.pid, "signum": signum or signal.SIGKILL}
+        if not self._managed or not self._control.send(wish):
             os.kill(child.pid, signal.SIGKILL)
 
     # -- the manager -------------------------------------------------------------------------------

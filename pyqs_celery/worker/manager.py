@@ -33,6 +33,8 @@ SHORT_LIFE_SECONDS = 1.0
 RESPAWN_MOST_SECONDS = 30.0
 STOP_MARGIN_SECONDS = 20.0
 """What the consumer may need beyond its own deadline: an open poll's read timeout, and the last deletions."""
+TERMINATE_GRACE_SECONDS = 5.0
+"""How long a child may withstand the signal by which somebody wants its task ended, before it gets SIGKILL."""
 
 CONSUMER, BEAT = -1, -2
 """What is started again beside the children, which have slots from 0 on."""
@@ -71,8 +73,8 @@ class Fleet(Protocol):
         """Start a beat, which ends when the other end of ``channel`` is closed; its id."""
         ...
 
-    def kill(self, ident: int) -> None:
-        """End it by force; its ending follows."""
+    def kill(self, ident: int, signum: int = signal.SIGKILL) -> None:
+        """End it by force; its ending follows, unless it withstands ``signum``."""
         ...
 
     def ended(self) -> list[Ending]:
@@ -111,6 +113,7 @@ class Manager:
         self._beat_end: socket.socket | None = None
         self._leaving: set[int] = set()
         self._killed: set[int] = set()
+        self._grace: dict[int, tuple[int, float]] = {}
         self._due: dict[int, float] = {}
         self._delays: dict[int, float] = {}
         self._signals: deque[int] = deque()
@@ -142,6 +145,7 @@ class Manager:
                     self._on_signal(self._signals.popleft())
                 for ending in self._fleet.ended():
                     self._on_ended(ending)
+                self._end_grace()
                 self._respawn_due()
                 self._enforce_deadline()
         finally:
@@ -157,7 +161,8 @@ class Manager:
         return self._stopping is not None and nobody
 
     def _wait(self) -> None:
-        instants = [*self._due.values(), *([self._deadline] if self._deadline is not None else [])]
+        instants = [*self._due.values(), *(until for _, until in self._grace.values())]
+        instants += [self._deadline] if self._deadline is not None else []
         timeout = max(0.0, min(instants) - time.monotonic()) if instants else None
         for key, _ in self._selector.select(timeout):
             if key.fileobj is self._wake_read:
@@ -398,10 +403,26 @@ class Manager:
             if "kill" in value:
                 child = self._children.get(int(value["kill"]))
                 if child is not None and child.ident == value["pid"]:
-                    self._killed.add(child.ident)
-                    self._fleet.kill(child.ident)
+                    self._kill_child(int(value["kill"]), child, int(value["signum"]))
             elif "boot_failed" in value:
                 self._boot_failure = str(value["boot_failed"])
+
+    def _kill_child(self, slot: int, child: Child, signum: int) -> None:
+        self._killed.add(child.ident)
+        self._fleet.kill(child.ident, signum)
+        if signum != signal.SIGKILL:
+            self._grace[slot] = (child.ident, time.monotonic() + TERMINATE_GRACE_SECONDS)
+
+    def _end_grace(self) -> None:
+        """SIGKILL for whoever has withstood the signal it was to end by."""
+        now = time.monotonic()
+        for slot, (ident, until) in list(self._grace.items()):
+            child = self._children.get(slot)
+            if child is None or child.ident != ident:
+                del self._grace[slot]
+            elif until <= now:
+                del self._grace[slot]
+                self._fleet.kill(ident)
 
     def _listen(self, wanted: bool) -> None:
         """Wait for the control socket, or no more."""

@@ -6,19 +6,22 @@ Lines and logger names are those that people's alarms look for in Celery's logs.
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable
 from typing import Any
 
 from pyqs_celery import signals
 from pyqs_celery.app.task import Task
-from pyqs_celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
+from pyqs_celery.exceptions import NotRegistered, TimeLimitExceeded
 from pyqs_celery.utils.einfo import ExceptionInfo
 from pyqs_celery.utils.text import one_line
 from pyqs_celery.wire.message import Head
-from pyqs_celery.worker.core.values import Note
+from pyqs_celery.worker.core.values import Fault, Note
+from pyqs_celery.worker.faults import exception_of
 from pyqs_celery.worker.request import Request, request_class
 
 consumer_log = logging.getLogger("celery.worker.consumer.consumer")
+control_log = logging.getLogger("celery.worker.control")
 request_log = logging.getLogger("celery.worker.request")
 strategy_log = logging.getLogger("celery.worker.strategy")
 
@@ -82,10 +85,29 @@ class Notes:
 
     def _expired(self, note: Note) -> None:
         request_log.info("Discarding revoked task: %s (it has expired)", self._name(note), extra=self._data(note))
+        self._send_revoked(note, expired=True)
+
+    def _revoked(self, note: Note) -> None:
+        request_log.info("Discarding revoked task: %s", self._name(note), extra=self._data(note))
+        self._send_revoked(note)
+
+    def _terminating(self, note: Note) -> None:
+        number = signal.Signals(int(note.detail))
+        task_id = one_line((note.head.id if note.head else None) or note.delivery.message_id)
+        control_log.info("Terminating %s (Signals.%s)", task_id, number.name)
+
+    def _terminated(self, note: Note) -> None:
+        self._send_revoked(note, signum=signal.Signals(int(note.detail)))
+
+    def _send_revoked(self, note: Note, *, signum: signal.Signals | None = None, expired: bool = False) -> None:
         if signals.task_revoked.receivers:
             sender = self._tasks.get(note.head.task) if note.head else None
             signals.task_revoked.send(
-                sender=sender, request=self._request(note), terminated=False, signum=None, expired=True
+                sender=sender,
+                request=self._request(note),
+                terminated=signum is not None,
+                signum=signum,
+                expired=expired,
             )
 
     def _unknown(self, note: Note) -> None:
@@ -124,7 +146,7 @@ class Notes:
         self._send_failure(note, TimeLimitExceeded(float(limit)))
 
     def _lost(self, note: Note) -> None:
-        error = WorkerLostError(f"Worker exited prematurely: {note.detail} Task: {self._name(note)}.")
+        error = exception_of(Fault("WorkerLostError", note.detail), self._name(note))
         request_log.error("Task handler raised error: %r", error, extra=self._data(note))
         self._send_failure(note, error)
 

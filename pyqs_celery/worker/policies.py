@@ -25,8 +25,8 @@ SHORTEST_LEASE_SECONDS = 5
 """A queue's own visibility timeout shortens leases, but not below what renewing them in time needs."""
 
 
-def core_config(config: WorkerConfig) -> CoreConfig:
-    """What the core needs to know of how the worker was started."""
+def core_config(config: WorkerConfig, *, keeps_results: bool = False) -> CoreConfig:
+    """What the core needs to know of how the worker was started, and whether its application keeps results."""
     return CoreConfig(
         concurrency=config.concurrency,
         prefetch_multiplier=config.prefetch_multiplier,
@@ -35,6 +35,7 @@ def core_config(config: WorkerConfig) -> CoreConfig:
         shutdown_timeout=config.shutdown_timeout,
         soft_shutdown_timeout=config.soft_shutdown_timeout,
         reject_delay_seconds=float(config.wait_time_seconds),
+        keeps_results=keeps_results,
     )
 
 

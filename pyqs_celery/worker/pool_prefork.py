@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
 
 logger = logging.getLogger("celery.worker")
+SENT_TO_GROUPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+"""Terminals and supervisors send these to every process of a worker, but the manager decides what stops when."""
 
 
 class ForkFleet:
@@ -41,7 +43,12 @@ class ForkFleet:
     def start_child(self, number: int, channel: socket.socket, foreign: Iterable[socket.socket]) -> int:
         """Fork a child; its process id."""
         signals.worker_before_create_process.send(sender=self)
-        return self._fork(f"ForkPoolWorker-{number}", foreign, lambda: work(self.app, self.config, ChildEnd(channel)))
+        return self._fork(f"ForkPoolWorker-{number}", foreign, lambda: self._work(ChildEnd(channel)))
+
+    def _work(self, channel: ChildEnd) -> None:
+        for signum in SENT_TO_GROUPS:
+            signal.signal(signum, lambda number, _: _end_if_meant(channel, number))
+        work(self.app, self.config, channel)
 
     def start_beat(self, channel: socket.socket, foreign: Iterable[socket.socket]) -> int:
         """Fork the beat; its process id."""
@@ -57,9 +64,9 @@ class ForkFleet:
             _live(name, foreign, body)
         return pid
 
-    def kill(self, ident: int) -> None:
-        """SIGKILL. The process has not been reaped, so its id is still its own."""
-        os.kill(ident, signal.SIGKILL)
+    def kill(self, ident: int, signum: int = signal.SIGKILL) -> None:
+        """Send a signal. The process has not been reaped, so its id is still its own."""
+        os.kill(ident, signum)
 
     def ended(self) -> list[Ending]:
         """Reap what has ended."""
@@ -108,6 +115,13 @@ def _flush() -> None:
                 stream.flush()
         except (OSError, ValueError):  # closed, or its reader is gone: there is nobody left to tell
             continue
+
+
+def _end_if_meant(channel: ChildEnd, signum: int) -> None:
+    """A child ends by such a signal if the consumer has announced it: its task is to be terminated."""
+    if channel.is_addressed():
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
 
 
 def _leave_it_to_the_manager(signum: int, frame: FrameType | None) -> None:

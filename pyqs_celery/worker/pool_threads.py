@@ -7,6 +7,7 @@ takes the slot.
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import threading
 from collections import deque
@@ -93,7 +94,7 @@ class ThreadFleet:
         self._endings.append(ending)
         self._wake()
 
-    def kill(self, ident: int) -> None:
+    def kill(self, ident: int, signum: int = signal.SIGKILL) -> None:
         """Give a thread up: it runs on, but nobody listens to it."""
         channel = self._channels.get(ident)
         if channel is None:

@@ -71,6 +71,7 @@ def prepare(
         check_privileges(app.conf.accept_content)
     app.consumer_broker_config()
     app.finalize()
+    check_results(app)
     tell_of_idle_settings(app)
     _warn_of_limits(config)
     fleet = fleet_for(app, config)
@@ -140,6 +141,11 @@ def check_privileges(accept_content: object) -> None:
     warnings.warn(
         "the worker runs as root; use another user (--uid), or set C_FORCE_ROOT=1", SecurityWarning, stacklevel=3
     )
+
+
+def check_results(app: Celery) -> None:
+    """Make the result back end, so that one which cannot be had ends the start. Raises ImproperlyConfigured."""
+    logger.debug("Results: %s", type(app.backend).__name__)
 
 
 def fleet_for(app: Celery, config: WorkerConfig) -> Fleet:

@@ -32,6 +32,7 @@ FLOORS = {
     "app": 3,
     "canvas": 3,
     "result": 3,
+    "revocation": 3,
     "result_base": 3,
     "result_sets": 3,
     "execution": 3,
@@ -85,13 +86,12 @@ KOMBU_FOR_USERS = {
     "pyqs_celery.app.surface": {"kombu.connection", "kombu.pools"},
     "pyqs_celery.app.amqp": {"kombu.entity"},
 }
-KOMBU_ALLOWED = WIRE_MAY_USE | {"kombu.utils.uuid", "kombu.utils", "kombu"}
+KOMBU_ALLOWED = WIRE_MAY_USE | {"kombu.utils.uuid", "kombu.utils.url", "kombu.utils", "kombu"}
 AWS_IMPORTERS = {
     "pyqs_celery.broker.client": "all of SQS's calls",
     "pyqs_celery.broker.credentials": "the session the client is made from",
     "pyqs_celery.broker.errors": "the one table from botocore's errors to ours",
-    "pyqs_celery.backends.dynamodb": "its own store",
-    "pyqs_celery.backends.s3": "its own store",
+    "pyqs_celery.backends.aws": "the client, the calls and the errors of the stores at AWS",
     "pyqs_celery.local.client": "raises botocore's ClientError, as the client it stands in for does",
 }
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,53 +19,6 @@ PROJECT = Path(__file__).parent / "django_project"
 pytest.importorskip("django")
 
 
-def postgres_programs():
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    return found[-1].parent if found else None
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    """A cluster of the test's own on a free loopback port; ended by its pid."""
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL's server is not installed (apt-get install postgresql)")
-    pytest.importorskip("psycopg")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("postgres")
-    for parent in (folder, *folder.parents):
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(0o755)
-    data = folder / "data"
-    data.mkdir()
-    shutil.chown(data, "postgres", "postgres")
-    # PostgreSQL refuses to run as root
-    user = "postgres" if os.geteuid() == 0 else None
-    subprocess.run(
-        [programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres"],
-        check=True,
-        capture_output=True,
-        cwd="/",
-        user=user,
-    )
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", data, "-p", str(port), "-k", data, "-h", "127.0.0.1"],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            user=user,
-        )
-    try:
-        until(lambda: "ready to accept" in (folder / "log").read_text(), "PostgreSQL to be ready")
-        yield port
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(20)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def project(request, sqs, tmp_path):
     """``project(*words)`` runs a command of the project and gives what it printed."""
@@ -79,7 +30,7 @@ def project(request, sqs, tmp_path):
         "C_FORCE_ROOT": "1",
     }
     if request.param == "postgresql":
-        environment["POSTGRES_PORT"] = str(request.getfixturevalue("postgres"))
+        environment["POSTGRES_PORT"] = str(request.getfixturevalue("postgres").port)
 
     def run(*words):
         done = subprocess.run(

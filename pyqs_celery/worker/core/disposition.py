@@ -77,6 +77,16 @@ def after_undecodable(queue: QueuePolicy, delivery: Delivery, reason: str) -> Ve
     return Verdict("release", min(MAX_VISIBILITY_SECONDS, delay), reason)
 
 
+def deletes_failure(policy: TaskPolicy, *, timed_out: bool) -> bool:
+    """True if a failed run does not bring the message back, since it was deleted before or is deleted now."""
+    return not policy.acks_late or (policy.ack_on_timeout if timed_out else policy.ack_on_failure)
+
+
+def is_final_failure(policy: TaskPolicy, *, last_delivery: bool, timed_out: bool) -> bool:
+    """True if a failure now would be the last word on the task: its errbacks are called, its chord fails."""
+    return last_delivery or deletes_failure(policy, timed_out=timed_out)
+
+
 def after_loss(queue: QueuePolicy, delivery: Delivery, policy: TaskPolicy, reason: str) -> Verdict:
     """The child died. The message comes back soon at first, then ever later, and at the limit as a failure."""
     if not policy.reject_on_worker_lost:
@@ -92,8 +102,8 @@ def after_outcome(
     """Turn what the child reported into what happens to the message (DESIGN decisions 1, 2 and 11)."""
     if outcome.kind == "retried" and outcome.native_delay is not None:
         return Verdict("release", min(MAX_VISIBILITY_SECONDS, math.ceil(outcome.native_delay)), outcome.reason)
-    acked_failure = outcome.kind == "failed" and (policy.ack_on_timeout if outcome.timed_out else policy.ack_on_failure)
-    if acked_failure or outcome.kind in ("succeeded", "retried", "ignored", "expired"):
+    acked_failure = outcome.kind == "failed" and deletes_failure(policy, timed_out=outcome.timed_out)
+    if acked_failure or outcome.kind in ("succeeded", "retried", "ignored", "expired", "revoked"):
         return ACK
     if outcome.kind in ("unknown", "unsupported"):
         return Verdict("release", unknown_delay(delivery), outcome.reason)

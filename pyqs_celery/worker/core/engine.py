@@ -6,6 +6,8 @@ and again at ``next_wakeup()``. Rules that are not written where they are applie
 * A message is deleted only after its outcome, unless its task asked for early acks.
 * A FIFO group runs one at a time; the next starts when the deletion of the one before is confirmed, and when one is
   not deleted, the later ones in hand are given back unrun.
+* A delivery whose process died for good is settled only after another child has recorded that, if there is one. So is
+  one that has expired, where results are kept.
 * The same message received again while it is held never runs beside itself: the newest receipt handle is kept and the
   copy dropped.
 * At a stop, a queue's unstarted messages go back only after its own open poll has returned, else that poll would take
@@ -14,8 +16,7 @@ and again at ``next_wakeup()``. Rules that are not written where they are applie
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,18 +30,22 @@ from pyqs_celery.worker.core.deferral import Plan, plan
 from pyqs_celery.worker.core.disposition import (
     ACK,
     Verdict,
-    after_loss,
     after_outcome,
     after_undecodable,
+    is_final_failure,
     is_last_delivery,
     unknown_delay,
 )
 from pyqs_celery.worker.core.fairness import ReadyQueues
 from pyqs_celery.worker.core.held import Held
 from pyqs_celery.worker.core.ledger import Ledger
+from pyqs_celery.worker.core.loss import loss_of
 from pyqs_celery.worker.core.queues import QueueTable
 from pyqs_celery.worker.core.rates import RateLimits
+from pyqs_celery.worker.core.recordings import Recordings
 from pyqs_celery.worker.core.renewals import Renewals
+from pyqs_celery.worker.core.slots import Slots
+from pyqs_celery.worker.core.snapshot import snapshot_of
 from pyqs_celery.worker.core.timers import Timers
 from pyqs_celery.worker.core.values import (
     Ack,
@@ -50,8 +55,10 @@ from pyqs_celery.worker.core.values import (
     Dispatch,
     Done,
     Extended,
+    Fault,
     Hop,
     Kill,
+    KillReason,
     Poll,
     QueuePolicy,
     Release,
@@ -61,6 +68,7 @@ from pyqs_celery.worker.core.values import (
 )
 
 UNREAD = TaskPolicy(known=True)
+EXPIRED = Fault("TaskRevokedError", "expired")
 CAREFUL_SECONDS = 60.0
 """How long after the last sign of a failing message a FIFO queue is received from one by one."""
 
@@ -85,8 +93,8 @@ class WorkerCore:
         self._renewals = Renewals(self._ledger, self._timers, config.max_lease_seconds)
         self._rates = RateLimits()
         self._runtime = credit.RuntimeEstimate()
-        self._slots: dict[int, int | None] = {}
-        self._idle: deque[int] = deque()
+        self._slots = Slots()
+        self._recordings = Recordings(self._ledger, self._slots, self._timers)
         self._stop: StopMode | None = None
         self._stop_at = 0.0
         self._killed_all = False
@@ -112,49 +120,42 @@ class WorkerCore:
 
     def on_slot_ready(self, slot: int, now: float) -> None:
         """A child is there and idle."""
-        if self._slots.get(slot) is None and slot not in self._idle:
-            self._slots[slot] = None
-            self._idle.append(slot)
+        self._slots.add(slot)
 
     def on_slot_retired(self, slot: int, now: float) -> None:
         """A child left in good order, with nothing in hand."""
-        self._forget_slot(slot)
+        self._slots.remove(slot)
 
     def on_slot_lost(self, slot: int, reason: str, now: float) -> None:
-        """A child died or was killed; whatever it ran is settled by that."""
-        tag = self._forget_slot(slot)
-        held = self._ledger.get(tag)
+        """A child died or was killed; whatever it ran is settled by that, after it is recorded if it is final."""
+        held = self._ledger.get(self._slots.remove(slot))
         if held is None:
             return
-        policy = held.policy or UNREAD
-        if held.killed_for == "hard time limit":
-            outcome = Outcome(
-                "failed",
-                task=held.head.task if held.head else None,
-                task_id=held.head.id if held.head else None,
-                reason=f"TimeLimitExceeded({held.hard_limit:g},)",
-                exception="TimeLimitExceeded",
-                timed_out=True,
-            )
-            self._ledger.note("failed", held, outcome.reason, outcome)
-            self._ledger.finish(held, self._verdict(held, outcome))
-            return
-        self._ledger.note("lost", held, reason)
-        if held.killed_for == "shutdown":
-            self._ledger.finish(held, Verdict("release", 0))
-        else:
-            self._ledger.finish(held, after_loss(held.queue, held.delivery, policy, reason))
+        held.slot = None
+        if held.fault is not None:
+            self._recordings.end(held)
+        elif not held.waits_for_ack:
+            self._bury(held, reason)
+
+    def on_revoked(self, signums: Mapping[str, int], now: float) -> None:
+        """Tasks, by id, that are to be ended by these signals if they run here."""
+        for held in self._ledger:
+            signum = signums.get(held.task_id) if self._may_be_ended(held) else None
+            if signum is not None and held.killed_for is None:
+                self._ledger.note("terminating", held, str(signum))
+                self._kill(held, "revoked", signum)
 
     def on_outcome(self, slot: int, outcome: Outcome, now: float) -> None:
         """A child reports how the delivery in its slot ended, and is idle again."""
-        tag = self._slots.get(slot)
-        held = self._ledger.get(tag)
+        held = self._ledger.get(self._slots.tag(slot))
         if held is not None and held.killed_for is not None:
-            self._forget_slot(slot)  # it was just in time, but its process is about to be killed
-        elif tag is not None:
-            self._slots[slot] = None
-            self._idle.append(slot)
+            self._slots.remove(slot)  # it was just in time, but its process is about to be killed
+        else:
+            self._slots.free(slot)
         if held is None:
+            return
+        if held.fault is not None:
+            self._recordings.end(held)
             return
         if held.head is not None and held.head.sealed and outcome.task is not None:
             held.policy = self._task_policy(replace(held.head, task=outcome.task, sealed=False))
@@ -167,8 +168,9 @@ class WorkerCore:
             self._ledger.note_once(
                 outcome.kind if outcome.kind != "unsupported" else "unknown", held, outcome.reason, outcome
             )
-        elif outcome.kind in ("failed", "rejected", "expired"):
-            self._ledger.note("expired" if outcome.kind == "expired" else "failed", held, outcome.reason, outcome)
+        elif outcome.kind in ("failed", "rejected", "expired", "revoked"):
+            event = outcome.kind if outcome.kind != "rejected" else "failed"
+            self._ledger.note(event, held, outcome.reason, outcome)
         if held.lease_lost:
             self._ledger.note("repeated", held, "its lease was lost while it ran, so it may run again", outcome)
         self._ledger.finish(held, self._verdict(held, outcome))
@@ -184,7 +186,7 @@ class WorkerCore:
             if held.waits_for_ack:
                 self._early_ack_done(held, result, now)
                 continue
-            if held.state == "running":
+            if held.state in ("running", "unrecorded"):
                 held.settlement = None
                 if not result.ok:
                     self._ledger.note("repeated", held, result.detail)
@@ -222,6 +224,7 @@ class WorkerCore:
         while self._ledger.troubled:
             queue, delay = self._ledger.troubled.popitem()
             self._queues.be_careful(queue, now + delay + CAREFUL_SECONDS)
+        self._recordings.dispatch(now)
         if self._stop is None:
             self._dispatch_ready(now)
             self._poll(now)
@@ -240,11 +243,15 @@ class WorkerCore:
 
     def is_idle(self, slot: int) -> bool:
         """True if nothing runs in this slot."""
-        return self._slots.get(slot) is None
+        return self._slots.tag(slot) is None
 
     def busy_slots(self) -> list[int]:
         """The slots in which something runs."""
-        return [slot for slot, tag in self._slots.items() if tag is not None]
+        return [slot for slot, _ in self._slots.running()]
+
+    def running_ids(self) -> list[str]:
+        """The ids of tasks that run, which ``on_revoked`` could end."""
+        return [held.task_id for held in self._ledger if self._may_be_ended(held)]
 
     @property
     def stopping(self) -> StopMode | None:
@@ -253,28 +260,8 @@ class WorkerCore:
 
     def snapshot(self) -> dict[str, Any]:
         """Counts by state and by queue, and what each slot runs; for inspect and dumps."""
-        states: dict[str, int] = {}
-        for each in self._ledger:
-            states[each.state] = states.get(each.state, 0) + 1
-        running = {
-            slot: {
-                "task": held.head.task if held.head else None,
-                "id": held.head.id if held.head else None,
-                "queue": held.queue.name,
-                "message_id": held.delivery.message_id,
-                "started_at": held.started_at,
-            }
-            for slot, tag in self._slots.items()
-            if tag is not None and (held := self._ledger.get(tag)) is not None
-        }
-        return {
-            "states": states,
-            "queues": self._queues.snapshot(),
-            "slots": {"idle": len(self._idle), "all": len(self._slots)},
-            "running": running,
-            "capacity": self._capacity(),
-            "stopping": self._stop,
-        }
+        found = snapshot_of(self._ledger, self._queues, self._slots)
+        return {**found, "capacity": self._capacity(), "stopping": self._stop}
 
     # -- taking ------------------------------------------------------------------------------------
 
@@ -301,7 +288,10 @@ class WorkerCore:
             self._ledger.finish(held, Verdict("release", unknown_delay(held.delivery)))
         elif admission.kind == "expire":
             self._ledger.note("expired", held)
-            self._ledger.finish(held, ACK)
+            if self.config.keeps_results:
+                self._recordings.add(held, EXPIRED, ACK)
+            else:
+                self._ledger.finish(held, ACK)
         else:
             self._ledger.note("received", held)
             if admission.plan is not None and head.eta is not None:
@@ -348,7 +338,7 @@ class WorkerCore:
     # -- running -----------------------------------------------------------------------------------
 
     def _dispatch_ready(self, now: float) -> None:
-        while self._idle:
+        while self._slots.idle:
             tag = self._ready.pick(self._queues.weights, self._queues.full)
             if tag is None:
                 return
@@ -362,11 +352,8 @@ class WorkerCore:
 
     def _dispatch(self, held: Held, now: float) -> None:
         policy = held.policy or UNREAD
-        slot = self._idle.popleft()
-        self._slots[slot] = held.tag
-        held.slot = slot
-        held.state = "running"
-        self._queues.count_running(held.queue.name, +1)
+        held.slot = self._slots.take(held.tag)
+        self._ledger.start(held, now)
         if not policy.acks_late:
             held.acked_early = True
             held.waits_for_ack = self.config.ack_before_run_waits
@@ -387,28 +374,36 @@ class WorkerCore:
             held.hard_limit = hard
             held.kill_at = now + hard
             self._timers.add(held.kill_at, held.tag, "kill")
-        last = is_last_delivery(held.queue, held.delivery)
-        self._ledger.out.append(Dispatch(held.slot, held.tag, held.delivery, held.head, last, hard, soft))
+        last, late = (
+            is_final_failure(policy, last_delivery=is_last_delivery(held.queue, held.delivery), timed_out=timed_out)
+            for timed_out in (False, True)
+        )
+        self._ledger.out.append(Dispatch(held.slot, held.tag, held.delivery, held.head, last, late, hard, soft))
 
     def _early_ack_done(self, held: Held, result: Settled, now: float) -> None:
         held.waits_for_ack = False
-        if result.ok:
+        held.settlement = None
+        if result.ok and held.slot is not None:
             self._start(held, now)
             return
+        if result.ok:
+            self._bury(held, "its process ended before the task began")
+            return
         held.acked_early = False
-        held.settlement = None
         if held.slot is not None:
-            self._slots[held.slot] = None
-            self._idle.append(held.slot)
+            self._slots.free(held.slot)
             held.slot = None
         self._ledger.note("repeated", held, f"not run, since its message could not be deleted first: {result.detail}")
         self._ledger.finish(held, Verdict("release", 0))
 
-    def _forget_slot(self, slot: int) -> int | None:
-        tag = self._slots.pop(slot, None)
-        if slot in self._idle:
-            self._idle.remove(slot)
-        return tag
+    def _bury(self, held: Held, reason: str) -> None:
+        """Its process has died: settle it, at once or when a child has recorded it."""
+        loss = loss_of(held, held.policy or UNREAD, reason, self.config.reject_delay_seconds)
+        self._ledger.note(loss.event, held, loss.detail, loss.outcome)
+        if loss.fault is None:
+            self._ledger.finish(held, loss.verdict)
+        else:
+            self._recordings.add(held, loss.fault, loss.verdict)
 
     # -- settling ----------------------------------------------------------------------------------
 
@@ -452,7 +447,7 @@ class WorkerCore:
             )
             count = min(count, self._queues.batch_limit(name, now, count))
             if self.config.simple:
-                count = min(count, 1) if len(self._idle) > in_hand - self._queues.total_running else 0
+                count = min(count, 1) if self._slots.idle > in_hand - self._queues.total_running else 0
             if count > 0 and len(self._ledger) < self.config.max_held:
                 self._queues.poll_began(name)
                 self._ledger.out.append(Poll(name, count))
@@ -461,10 +456,14 @@ class WorkerCore:
         if not self._queues.is_polled(queue):
             self._ledger.give_back(queue)
 
-    def _kill(self, held: Held, reason: Any) -> None:
+    def _kill(self, held: Held, reason: KillReason, signum: int | None = None) -> None:
         if held.killed_for is None and held.slot is not None:
-            held.killed_for = reason
-            self._ledger.out.append(Kill(held.slot, reason))
+            held.killed_for, held.kill_signum = reason, signum or 0
+            self._ledger.out.append(Kill(held.slot, reason, signum))
+
+    @staticmethod
+    def _may_be_ended(held: Held) -> bool:
+        return held.state == "running" and held.fault is None and not held.waits_for_ack
 
     def _press_on_with_stop(self, now: float) -> None:
         if now >= self._stop_at and not self._killed_all:
@@ -472,6 +471,8 @@ class WorkerCore:
             for held in self._ledger:
                 if held.state == "running":
                     self._kill(held, "shutdown")
+        if self._killed_all or not self._slots:
+            self._recordings.give_up()
         if not self._ledger and not self._queues.any_polled and not self._done:
             self._done = True
             self._ledger.out.append(Done())

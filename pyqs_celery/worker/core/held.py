@@ -3,13 +3,18 @@
 ::
 
     received --admitted--> deferred --due--> ready --dispatched--> running --outcome--> settling --> gone
-        |                     |                |                      |
-        +---------------------+----------------+----------------------+--- released, moved or acked: settling
+        |                     |                |                      |                    ^
+        +---------------------+----------------+----------------------+--------------------+ released, moved or acked
+        |                     |                |                      |                    |
+        +- expired -----------|----------------|----------------------+- lost -> unrecorded (running again) -> as decided
         |                     |                |
         +---------------------+----------------+--- lease lost before it was started: gone
 
 ``received`` is brief for standard queues; on a FIFO queue a delivery stays ``received`` until it is the first of its
-group. A delivery is in exactly one state, and only ``engine.py`` changes it.
+group. ``unrecorded`` is a delivery whose process died for good, or one that has expired where results are kept. It keeps
+its lease and its place in its group until an idle child takes it, which records that: ``running`` again, with a ``fault``.
+Then its ``fate``, decided before, is carried out. A delivery is in exactly one state, and only ``engine.py`` and
+``ledger.py`` change it.
 """
 
 from __future__ import annotations
@@ -19,9 +24,10 @@ from typing import Literal
 
 from pyqs_celery.broker.delivery import Delivery
 from pyqs_celery.wire.message import Head
-from pyqs_celery.worker.core.values import Ack, DeadLetter, Hop, QueuePolicy, Release, TaskPolicy
+from pyqs_celery.worker.core.disposition import Verdict
+from pyqs_celery.worker.core.values import Ack, DeadLetter, Fault, Hop, KillReason, QueuePolicy, Release, TaskPolicy
 
-State = Literal["received", "deferred", "ready", "running", "settling", "gone"]
+State = Literal["received", "deferred", "ready", "running", "unrecorded", "settling", "gone"]
 Settlement = Ack | Release | Hop | DeadLetter
 
 UNSTARTED: frozenset[State] = frozenset({"received", "deferred", "ready"})
@@ -45,7 +51,10 @@ class Held:
     started_at: float = 0.0
     kill_at: float | None = None
     hard_limit: float = 0.0
-    killed_for: str | None = None
+    killed_for: KillReason | None = None
+    kill_signum: int = 0
+    fault: Fault | None = None
+    fate: Verdict | None = None
     acked_early: bool = False
     waits_for_ack: bool = False
     extending: bool = False
@@ -56,6 +65,11 @@ class Held:
     def unstarted(self) -> bool:
         """True while no child has seen it."""
         return self.state in UNSTARTED
+
+    @property
+    def task_id(self) -> str:
+        """The task's id; a task without one goes by its message's."""
+        return (self.head.id if self.head is not None else None) or self.delivery.message_id
 
     @property
     def keeps_lease(self) -> bool:

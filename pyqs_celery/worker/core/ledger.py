@@ -13,7 +13,7 @@ from pyqs_celery.worker.core.fairness import ReadyQueues
 from pyqs_celery.worker.core.held import Held, Settlement
 from pyqs_celery.worker.core.queues import QueueTable
 from pyqs_celery.worker.core.timers import Timers
-from pyqs_celery.worker.core.values import Ack, Action, DeadLetter, Note, QueuePolicy, Release
+from pyqs_celery.worker.core.values import Ack, Action, DeadLetter, Fault, Note, QueuePolicy, Release
 
 NOTED_MOST = 10_000
 """How many message ids are remembered as already told about."""
@@ -102,6 +102,19 @@ class Ledger:
             if held.group is not None:
                 self.troubled[held.queue.name] = verdict.delay_seconds
                 self._give_back_group(held)
+
+    def start(self, held: Held, now: float) -> None:
+        """A child has it."""
+        held.state = "running"
+        held.started_at = now
+        self._queues.count_running(held.queue.name, +1)
+
+    def keep_unrecorded(self, held: Held, fault: Fault, fate: Verdict) -> None:
+        """How it ended is known: hold it until a child has recorded that."""
+        if held.state == "running":
+            self._queues.count_running(held.queue.name, -1)
+        held.state = "unrecorded"
+        held.fault, held.fate = fault, fate
 
     def settle(self, held: Held, settlement: Settlement) -> None:
         """Ask for a settlement; its end comes by ``on_settled``."""

@@ -17,6 +17,7 @@ from pyqs_celery.wire.message import Head
 StopMode = Literal["warm", "soft", "cold"]
 """warm: running tasks may finish (deadline: ``shutdown_timeout``); soft: they get
 ``worker_soft_shutdown_timeout``; cold: they are stopped at once. In all, their messages go back."""
+KillReason = Literal["hard time limit", "shutdown", "revoked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ class CoreConfig(StopTimes):
     max_lease_seconds: float = 12 * 3600 - 300
     hold_horizon_seconds: float = 2.0
     reject_delay_seconds: float = 10.0
+    keeps_results: bool = False
+    """True if a task that has expired must be recorded, which takes a child."""
 
 
 # --- what the core asks for -------------------------------------------------------------------
@@ -100,10 +103,23 @@ class Poll:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """How a task ended without a child to tell of it; the child that is given this records it and does not run the task.
+
+    ``exception`` is what is recorded. ``detail`` are the manager's words for a process that was lost, the limit in
+    seconds, the number of the signal, or ``expired``.
+    """
+
+    exception: Literal["WorkerLostError", "TimeLimitExceeded", "Terminated", "TaskRevokedError"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatch:
     """Give the delivery ``tag`` to the idle child in ``slot``.
 
-    ``last`` tells the child that a failure now is final (errbacks fire only then).
+    ``last`` tells the child that a failure now is final (errbacks fire only then), ``last_timeout`` the same of a soft
+    time-out. With a ``fault`` there is nothing to run, only that to record.
     """
 
     slot: int
@@ -111,8 +127,10 @@ class Dispatch:
     delivery: Delivery
     head: Head
     last: bool
+    last_timeout: bool
     hard_time_limit: float | None = None
     soft_time_limit: float | None = None
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,19 +186,20 @@ class Extend:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End the child in ``slot`` by force; ``on_slot_lost`` follows."""
+    """End the child in ``slot`` by force; ``on_slot_lost`` follows. ``signum``: by this signal first, None: SIGKILL."""
 
     slot: int
-    reason: Literal["hard time limit", "shutdown"]
+    reason: KillReason
+    signum: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
     """Something a person or a signal receiver is told; the shell turns it into logs and signals.
 
-    Events: ``received``, ``expired``, ``unknown``, ``undecodable``, ``failed``, ``deferred``,
-    ``lost`` (child died), ``lease_lost``, ``lease_limit``, ``released``, ``dead_lettered``,
-    ``repeated`` (settling failed, the task will run again).
+    Events: ``received``, ``expired``, ``revoked``, ``unknown``, ``undecodable``, ``failed``, ``deferred``,
+    ``lost`` (child died), ``terminating`` (it is about to be ended on request) and ``terminated``, ``lease_lost``,
+    ``lease_limit``, ``released``, ``dead_lettered``, ``repeated`` (settling failed, the task will run again).
     """
 
     event: str

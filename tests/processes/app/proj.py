@@ -11,6 +11,7 @@ import stat
 import time
 
 from pyqs_celery import Celery, signals
+from pyqs_celery.backends.keyvalue import KeyValueStoreBackend
 from pyqs_celery.exceptions import Reject, SoftTimeLimitExceeded
 
 app = Celery("proj", broker="sqs://", worker_redirect_stdouts=False)
@@ -18,6 +19,13 @@ app = Celery("proj", broker="sqs://", worker_redirect_stdouts=False)
 app.conf.broker_transport_options = {"wait_time_seconds": 1}
 if os.environ.get("PROJ_CONF"):
     app.conf.update(json.loads(os.environ["PROJ_CONF"]))
+
+
+class BrokenBackend(KeyValueStoreBackend):
+    """A result store that cannot be read."""
+
+    def get(self, key):
+        raise OSError("no route to the store")
 
 
 def write(event, key, **facts):
@@ -119,11 +127,50 @@ def lie_to_the_consumer(key):
     signal.pause()
 
 
+@app.task
+def lament(request, exc, traceback, gate=None):
+    """An errback, called by the child that records a failure. ``gate``: it waits there."""
+    write("lament", request.args[0], exc=repr(exc), id=request.id)
+    if gate:
+        with open(gate) as pipe:  # noqa: PTH123 - reads better than a Path
+            pipe.read()
+
+
+@app.task
+def die_lamenting(request, exc, traceback):
+    write("lament", request.args[0], exc=repr(exc), id=request.id)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def clear_up_on_sigterm(key, gate):
+    """A task with a handler of its own: it clears up and lets the process end by the signal."""
+
+    def clear_up(signum, frame):
+        write("cleared", key)
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+
+    signal.signal(signal.SIGTERM, clear_up)
+    pass_gate(key, gate)
+
+
+@app.task
+def withstand_sigterm(key, gate):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pass_gate(key, gate)
+
+
 def heard(name):
     def receiver(**kwargs):
         write("signal", name)
 
     return receiver
+
+
+@signals.task_revoked.connect
+def revoked(request, terminated, signum, expired, **kwargs):
+    write("signal", "task_revoked", id=request.id, terminated=terminated, signum=signum, expired=expired)
 
 
 for signal_name in ("worker_init", "worker_ready", "worker_process_init", "worker_shutting_down", "worker_shutdown"):

@@ -8,7 +8,7 @@ import warnings
 import pydantic
 import pytest
 
-from pyqs_celery import Celery, Task
+from pyqs_celery import Celery, Task, chain
 from pyqs_celery.app import trace
 from pyqs_celery.exceptions import CeleryWarning, DuplicateTaskNameWarning, ImproperlyConfigured, SoftTimeLimitExceeded
 from pyqs_celery.execution import execute
@@ -173,10 +173,10 @@ def test_replace_sends_another_task_in_this_ones_place(app, sent):
     assert message.replaced_task_nesting == 1
 
 
-def test_replace_refuses_what_this_release_cannot_send(app, sent):
+def test_replace_refuses_a_chain_without_steps(app, sent):
     @app.task(name="first", bind=True)
     def first(self):
-        raise self.replace({"task": "celery.group", "subtask_type": "group", "args": [], "kwargs": {}, "options": {}})
+        raise self.replace(chain())
 
     first.delay()
 

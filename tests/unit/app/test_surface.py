@@ -117,7 +117,7 @@ def test_tasks_are_named_in_their_lines():
 
 
 @pytest.mark.parametrize(
-    "ask", ["revoke", "ping", "shutdown", "rate_limit", "add_consumer", "broadcast", "no_such_thing"]
+    "ask", ["ping", "shutdown", "rate_limit", "add_consumer", "revoke_by_stamped_headers", "broadcast", "no_such_thing"]
 )
 def test_what_needs_a_broadcast_says_so(app, ask):
     with pytest.raises(ControlUnavailable, match="SQS does not have"):

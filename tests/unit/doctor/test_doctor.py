@@ -16,7 +16,7 @@ IN_FILES = {
     ("celery-internal", "shop/ops/worker_internals.py:1"),
     ("celery-internal", "shop/ops/worker_internals.py:2"),
     ("celery-internal", "shop/legacy/old.py:1"),
-    ("celery-internal", "shop/reports/canvas.py:1"),
+    ("celery-import", "shop/reports/canvas.py:1"),
     ("celery-path", "shop/settings.py:12"),
     ("celery-path", "shop/ops/logging.py:8"),
     ("sqs-transport", "shop/mail/transport.py:1"),

@@ -46,6 +46,7 @@ class World:
         self.kills: list[v.Kill] = []
         self.extends: list[v.Extend] = []
         self.ran: Counter[str] = Counter()
+        self.recorded: Counter[str] = Counter()
         self.done = False
         self._receipts = 0
         self.core.set_queues(queues or (QUEUE,), self.now)
@@ -63,7 +64,7 @@ class World:
                 case v.Dispatch():
                     assert action.slot not in self.running, "two tasks in one slot"
                     self.running[action.slot] = action
-                    self.ran[action.delivery.message_id] += 1
+                    (self.recorded if action.fault else self.ran)[action.delivery.message_id] += 1
                 case v.Ack() | v.Release() | v.Hop() | v.DeadLetter():
                     self.settling.append(action)
                 case v.Note():
@@ -99,6 +100,14 @@ class World:
     def report(self, kind: Any = "succeeded", slot: int = 0, **facts: Any) -> None:
         del self.running[slot]
         self.core.on_outcome(slot, Outcome(kind, "t", **facts), self.now)
+        self.act()
+
+    def lose(self, slot: int = 0, *, revive: bool = True) -> None:
+        """A child dies, and the manager starts another unless ``revive`` is False."""
+        self.running.pop(slot, None)
+        self.core.on_slot_lost(slot, "signal 9", self.now)
+        if revive:
+            self.core.on_slot_ready(slot, self.now)
         self.act()
 
     def settle(self, *, ok: bool = True, **facts: Any) -> list[Any]:

@@ -20,6 +20,7 @@ from pyqs_celery.worker.child import ChildLoop
 from pyqs_celery.worker.config import WorkerConfig
 from tests.support.waiting import until
 
+LAMENT = {"task": "t.lament", "args": [], "kwargs": {}, "options": {}, "subtask_type": None, "immutable": False}
 FACTS = {
     "message_id": "m1",
     "receive_count": 1,
@@ -66,8 +67,8 @@ def ask(app):
 
     assert next_frame() == {"ready": True}
 
-    def ask_one(body, **facts):
-        assert end.give((1, head_to_plain(decode_head(body)), {**FACTS, **facts}, False, None))
+    def ask_one(body, fault=None, **facts):
+        assert end.give((head_to_plain(decode_head(body)), {**FACTS, **facts}, False, False, None, fault))
         while end.is_sending:
             assert end.push()
         return outcome_from_json(next_frame()["outcome"])
@@ -148,6 +149,57 @@ def test_what_cannot_be_opened_is_told(ask, app):
 def test_only_modules_the_worker_was_started_with_are_imported_and_only_tasks_run(ask):
     assert ask(pyqs_message("statistics.mean", [1, 2])).kind == "unknown"
     assert ask(pyqs_message("os.system", "true")).kind == "unknown"
+
+
+def test_a_death_is_recorded_in_place_of_a_run(ask, app):
+    heard = []
+    events.register_event("pre_process", heard.append)
+
+    outcome = ask(celery_message("t.add", 1, 2), fault=("WorkerLostError", "signal 9 (SIGKILL)"))
+
+    assert (outcome.kind, outcome.exception) == ("failed", "WorkerLostError")
+    assert outcome.reason.count("Worker exited prematurely: signal 9 (SIGKILL) Task: t.add[id-1].") == 1
+    assert heard == []
+
+
+def test_a_death_is_recorded_whatever_the_time(ask):
+    past = (datetime.now(timezone.utc) - timedelta(hours=1)).isoformat()
+
+    outcome = ask(sealed_message(expires=past), fault=("TimeLimitExceeded", "10"))
+
+    assert (outcome.kind, outcome.exception) == ("failed", "TimeLimitExceeded")
+
+
+@pytest.mark.parametrize(
+    ("setting", "final"), [(None, False), ("task_acks_on_failure", True), ("task_acks_late", True)]
+)
+def test_whether_a_failure_of_a_sealed_message_is_final_is_decided_here(ask, app, setting, final):
+    called = []
+    app.task(name="t.lament")(lambda request, exc, traceback: called.append(request.id))
+    if setting:
+        app.conf[setting] = setting != "task_acks_late"
+
+    outcome = ask(sealed_message(task="t.fail", args=[], kwargs={}, errbacks=[LAMENT]))
+
+    assert outcome.kind == "failed"
+    assert called == (["id-2"] if final else [])
+
+
+def test_a_child_knows_a_signal_that_is_meant_for_it():
+    ours, theirs = socket.socketpair()
+    consumer, child = ConsumerEnd(ours), ChildEnd(theirs)
+    assert not child.is_addressed()
+    consumer.give(("work",))
+    assert child.next_work() == ("work",)
+    assert not child.is_addressed()
+
+    consumer.announce_end()
+
+    assert child.is_addressed()
+    assert child.next_work() == ()
+    consumer.close()
+    assert not child.is_addressed()  # the consumer is gone: what runs may finish
+    child.close()
 
 
 def test_pyqs_hooks_get_pyqs_keys(ask):

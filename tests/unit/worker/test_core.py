@@ -217,10 +217,9 @@ def test_a_lost_child_costs_a_failed_delivery_with_growing_gaps():
     delays = []
     for count in (1, 2, 3, 4, 5):
         world.arrive(world.delivery(f"m{count}", receive_count=count))
-        del world.running[0]
-        world.core.on_slot_lost(0, "signal 9", world.now)
-        world.core.on_slot_ready(0, world.now)
-        world.act()
+        world.lose()
+        if world.running:
+            world.report("failed")  # the last one is recorded first
         delays.extend(
             getattr(each, "target", each.delay_seconds if hasattr(each, "delay_seconds") else None)
             for each in world.settle()
@@ -233,8 +232,8 @@ def test_reject_on_worker_lost_false_deletes_it_as_celery_does():
     world = World(policy=v.TaskPolicy(reject_on_worker_lost=False))
     world.arrive(world.delivery())
 
-    world.core.on_slot_lost(0, "signal 9", world.now)
-    world.act()
+    world.lose()
+    world.report("failed")
 
     assert kinds(world.settling) == ["Ack"]
 

@@ -13,7 +13,7 @@ from pyqs_celery.worker.core import values as v
 from tests.unit.worker.core_harness import QUEUE, World, body
 
 FIFO = replace(QUEUE, name="o.fifo", logical="o.fifo", fifo=True, dead_letter_queue="o-dlq.fifo")
-OUTCOMES = ("succeeded", "failed", "retried", "ignored", "rejected", "unknown", "undecodable", "expired")
+OUTCOMES = "succeeded failed retried ignored rejected unknown undecodable expired revoked".split()
 EVENTS = 4_000
 
 
@@ -27,20 +27,28 @@ class Storm:
             QUEUE,
             FIFO,
             slots=self.dice.randint(1, 5),
-            policy=v.TaskPolicy(acks_late=not early, hard_time_limit=self.dice.choice([None, 30])),
+            policy=v.TaskPolicy(
+                acks_late=not early,
+                hard_time_limit=self.dice.choice([None, 30]),
+                reject_on_worker_lost=self.dice.random() < 0.8,
+            ),
             prefetch_multiplier=self.dice.choice([None, None, 1, 4]),
             ack_before_run_waits=self.dice.random() < 0.5,
+            keeps_results=True,
         )
         self.early = early
         self.sent = 0
         self.reported: set[int] = set()  # tags of which a child has said something, or which were lost
+        self.seen: set[tuple[int, int]] = set()  # slot and receipt of what the last step had running
+        self.recorded: set[int] = set()  # tags whose fault a child was given
         self.dead_slots: set[int] = set()
         self.stopped = False
 
     def step(self) -> None:
         happenings = [self.answer_poll, self.report, self.lose_child, self.settle, self.extend, self.pass_time]
-        self.dice.choices(happenings, weights=[6, 8, 1, 6, 4, 3])[0]()
-        self.revive()
+        self.dice.choices([*happenings, self.revoke], weights=[6, 8, 1, 6, 4, 3, 0.3])[0]()
+        if self.dice.random() < 0.7:
+            self.revive()
 
     def answer_poll(self) -> None:
         if not self.world.polls:
@@ -54,9 +62,8 @@ class Storm:
         if not repeat:
             self.sent += 1
         number = self.dice.randint(max(0, self.sent - 10), self.sent) if repeat else self.sent
-        text = self.dice.choices([body(task_id=f"m{number}"), "garbage", body("not.known", f"m{number}")], [20, 1, 1])[
-            0
-        ]
+        good, late = body(task_id=f"m{number}"), body(task_id=f"m{number}", expires="2001-01-01T00:00:00+00:00")
+        text = self.dice.choices([good, "garbage", body("not.known", f"m{number}"), late], [20, 1, 1, 1])[0]
         group = f"g{number % 3}" if queue == "o.fifo" else None
         return self.world.delivery(
             f"{queue}-m{number}", queue, text, group_id=group, receive_count=self.dice.randint(1, 6)
@@ -68,7 +75,7 @@ class Storm:
         slot = self.dice.choice(sorted(self.world.running))
         dispatch = self.world.running.pop(slot)
         self.reported.add(dispatch.tag)
-        kind = self.dice.choices(OUTCOMES, weights=[20, 5, 2, 1, 1, 1, 1, 1])[0]
+        kind = self.dice.choices(OUTCOMES, weights=[20, 5, 2, 1, 1, 1, 1, 1, 1])[0]
         self.world.core.on_outcome(slot, Outcome(kind, "t"), self.world.now)  # type: ignore[arg-type]
         if any(kill.slot == slot for kill in self.world.kills):
             self.dead_slots.add(slot)
@@ -85,6 +92,12 @@ class Storm:
         self.dead_slots.add(slot)
         self.world.core.on_slot_lost(slot, "signal 9", self.world.now)
         self.act()
+
+    def revoke(self) -> None:
+        running = self.world.core.running_ids()
+        if running:
+            self.world.core.on_revoked({self.dice.choice(running): 15}, self.world.now)
+            self.act()
 
     def settle(self) -> None:
         ok = self.dice.random() < 0.9
@@ -125,8 +138,12 @@ class Storm:
         """A message is deleted only after its outcome, unless early acks were asked for or it was never to run."""
         if isinstance(action, v.Ack) and not self.early:
             assert action.tag in self.reported, "deleted before its outcome"
+        if not (isinstance(action, v.Ack) and self.early):
+            recording = [each.tag for each in self.world.running.values() if each.fault]
+            assert action.tag not in recording, "settled before its death was recorded"
 
     def check(self) -> None:
+        self.check_recordings()
         running = [dispatch.delivery.message_id for dispatch in self.world.running.values()]
         assert len(running) == len(set(running)), "a message runs beside itself"
         groups = [
@@ -140,6 +157,24 @@ class Storm:
         assert sum(table["states"].values()) <= self.world.core.config.max_held + 20
         for queue, count in self.world.polls.items():
             assert 1 <= count <= 10, queue
+
+    def check_recordings(self) -> None:
+        """Each death is given to one child, of a tag that was lost, and its group and its slot wait for it."""
+        for slot, dispatch in self.world.running.items():
+            if dispatch.fault is not None and (slot, dispatch.tag) not in self.seen:
+                assert dispatch.tag not in self.recorded, "recorded twice"
+                expired = dispatch.fault.exception == "TaskRevokedError"
+                assert expired or dispatch.tag in self.reported or self.early, "recorded though it was not lost"
+                assert dispatch.last
+                self.recorded.add(dispatch.tag)
+        self.seen = {(slot, dispatch.tag) for slot, dispatch in self.world.running.items()}
+        waiting = [held for held in self.world.core._ledger if held.state == "unrecorded"]
+        assert all(held.fault and held.fate and held.slot is None for held in waiting)
+        idle = self.world.core.snapshot()["slots"]["idle"]
+        assert not (waiting and idle), "a child is idle while a death waits to be recorded"
+        blocked = {held.group for held in waiting if held.group}
+        running = {("o.fifo", dispatch.delivery.group_id) for dispatch in self.world.running.values()}
+        assert not blocked & running, "a FIFO group goes on before a death in it is recorded"
 
     def bring_to_an_end(self) -> None:
         self.world.core.on_stop("warm", self.world.now)
@@ -167,6 +202,7 @@ def test_a_storm_of_events_breaks_no_rule_and_a_stop_always_ends(seed):
         storm.step()
 
     assert sum(storm.world.ran.values()) > 50, "hardly anything happened"
+    assert storm.recorded, "no death was final"
     storm.bring_to_an_end()
 
     snapshot = storm.world.core.snapshot()

@@ -1,4 +1,4 @@
-from celery import Celery, chain
+from celery import Celery, version_info_t
 from celery import local
 
-print(Celery, chain, local)
+print(Celery, version_info_t, local)
