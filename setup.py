@@ -21,6 +21,10 @@ DJANGO = ["django>=4.2"]
 FLASK = ["flask>=2.2"]
 MIGRATE = ["libcst>=1.1"]
 SOLAR = ["ephem>=4.1"]
+REDIS = ["redis>=4.5.2"]
+DATABASE = ["sqlalchemy>=1.4.48"]
+MEMCACHED = ["pymemcache>=3.5"]
+DJANGO_RESULTS = ["django-celery-results>=2.5"]
 
 setup(
     name="pyqs-celery",
@@ -43,12 +47,18 @@ setup(
     extras_require={
         # Celery's name for what is always here, so that "celery[sqs]" can be replaced word for word.
         "sqs": [],
-        "redis": ["redis>=4.5.2"],
+        "redis": REDIS,
+        "memcached": MEMCACHED,
+        # boto3 is here already; the names are those that Celery's users have in their requirements
+        "dynamodb": [],
+        "s3": [],
         "django": DJANGO,
         "pydantic": PYDANTIC,
         "migrate": MIGRATE,
         "solar": SOLAR,
-        "database": ["sqlalchemy>=1.4.48"],
+        "database": DATABASE,
+        "sqlalchemy": DATABASE,
+        "django-results": [*DJANGO, *DJANGO_RESULTS],
         "yaml": YAML,
         "msgpack": MSGPACK,
         "compression": COMPRESSION,
@@ -71,6 +81,10 @@ setup(
             *FLASK,
             *MIGRATE,
             *SOLAR,
+            *REDIS,
+            *DATABASE,
+            *MEMCACHED,
+            *DJANGO_RESULTS,
             "psycopg[binary]>=3.1",
             "tzdata",
         ],

@@ -72,8 +72,8 @@ def execute(
     """Run the task that a message asks for. Never raises but for SystemExit and KeyboardInterrupt.
 
     ``sqs`` holds SQS's facts of the delivery (``request.sqs``), ``last_delivery`` says that a failure is final, so
-    that errbacks fire once, ``last_timeout`` the same of a soft time limit (None: no other). ``time_limit`` is entered around the task's own code alone, and may raise
-    SoftTimeLimitExceeded there.
+    that errbacks fire once, ``last_timeout`` the same of a soft time limit (None: no other). ``time_limit`` is entered
+    around the task's own code alone, and may raise SoftTimeLimitExceeded there.
     """
     task = app.tasks.get(message.task)
     if task is None:

@@ -33,3 +33,7 @@ class ResultBase:
     """Base of all results; ``parent`` is the one before it in its chain."""
 
     parent: Any = None
+
+    def as_tuple(self) -> Any:
+        """How it is written into messages and documents."""
+        raise NotImplementedError

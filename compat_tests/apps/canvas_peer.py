@@ -84,7 +84,7 @@ def capture():
     if LIBRARY == "celery":
 
         def send(producer, name, message, **options):
-            headers, properties, body, _ = message
+            headers, _, body, _ = message
             SENT.append([name, headers, body, options.get("routing_key") or getattr(options.get("queue"), "name", "")])
 
         app.amqp.__dict__["send_task_message"] = send
@@ -110,7 +110,7 @@ def main():
         try:
             send()
             found[name] = json.loads(json.dumps(SENT, default=str))
-        except Exception as exc:  # the test shows it
+        except Exception as exc:  # noqa: BLE001 - the test shows it
             found[name] = repr(exc)
     print(json.dumps(found))
 

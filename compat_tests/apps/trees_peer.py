@@ -18,6 +18,6 @@ def step(value, tag):
 for line in sys.stdin:
     try:
         value = canvas_trees.build(lib, step, json.loads(line)).apply_async(("start",)).get()
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - the test shows it
         value = {"error": repr(exc)}
     print(json.dumps(value))

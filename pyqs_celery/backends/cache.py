@@ -8,6 +8,7 @@ https://docs.celeryq.dev/en/stable/userguide/configuration.html#cache-backend-se
 from __future__ import annotations
 
 import re
+import sys
 import time
 import warnings
 from collections import defaultdict
@@ -197,11 +198,14 @@ class CacheBackend(KeyValueStoreBackend):
         self._write(self.get_key_for_chord(group_id), "0", self.chord_expires)
 
     def count_chord_part(self, group_id: str, part: str) -> tuple[int, bool]:
-        """Count a member once. Where memcached has dropped the counter, the members' results tell instead."""
+        """Count each report, as Celery does: a count that is high enough has the members' results looked at.
+
+        So does a counter that memcached has dropped.
+        """
         try:
-            return super().count_chord_part(group_id, part)
+            return self.incr(self.get_key_for_chord(group_id)), True
         except KeyError:
-            return 0, True
+            return sys.maxsize, True
 
 
 def _expiry(seconds: Any) -> int:

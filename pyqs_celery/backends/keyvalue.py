@@ -13,7 +13,7 @@ from typing import Any
 from pyqs_celery import states
 from pyqs_celery.backends import chords
 from pyqs_celery.backends.backend import Backend
-from pyqs_celery.exceptions import BackendStoreError, WireError
+from pyqs_celery.exceptions import BackendGetMetaError, BackendStoreError, WireError
 
 logger = logging.getLogger("celery.backends.base")
 BEGUN, COUNTED = "0", "1"
@@ -134,7 +134,7 @@ class KeyValueStoreBackend(Backend):
         cached = {task_id: self._cache[task_id] for task_id in task_ids if task_id in self._cache}
         wanted = [task_id for task_id in task_ids if task_id not in cached]
         keys = [self.get_key_for_task(task_id) for task_id in wanted]
-        values = self._ensure_retryable(self.mget, keys) if wanted else []
+        values = self._mget_now(keys) if wanted else []
         if hasattr(values, "get"):
             values = [values.get(key) for key in keys]
         found = {task_id: meta for task_id, meta in cached.items() if meta["status"] in ready}
@@ -143,6 +143,10 @@ class KeyValueStoreBackend(Backend):
             if meta is not None and meta["status"] in ready:
                 found[task_id] = self._cache[task_id] = meta
         return found
+
+    def _mget_now(self, keys: list[Any]) -> Any:
+        message = f"{len(keys)} results cannot be read"
+        return self._ensure_retryable(self.mget, keys, fallback_exc=BackendGetMetaError, fallback_msg=message)
 
     def _decoded(self, value: Any) -> dict[str, Any]:
         return self.decode_result(value)

@@ -40,6 +40,11 @@ class Store:
         """Forget a key."""
         self._values.pop(key, None)
 
+    def drop_all(self, start: Any) -> None:
+        """Forget all keys that begin so."""
+        for key in [key for key in self._values if key.startswith(start)]:
+            del self._values[key]
+
 
 _STORES: dict[str, Store] = {}
 
@@ -98,6 +103,10 @@ class MemoryBackend(KeyValueStoreBackend):
         """Forget a key."""
         with self._store.changed:
             self._store.drop(key)
+
+    def _reset_chord(self, group_id: str, size: int) -> None:
+        with self._store.changed:
+            self._store.drop_all(self.get_key_for_chord(group_id))
 
     def wait_for(
         self,

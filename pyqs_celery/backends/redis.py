@@ -157,7 +157,11 @@ class RedisBackend(RedisChords, KeyValueStoreBackend):
         with self.client.pipeline() as pipe:
             pipe.set(key, value, ex=seconds or None)
             pipe.publish(key, value)
-            pipe.execute()
+            try:
+                pipe.execute()
+            except self.redis.exceptions.ResponseError as exc:
+                # the client puts the whole command before Redis's answer, and that is the document
+                raise type(exc)(str(exc).rpartition(" caused error: ")[2]) from None
 
     def _set_with_state(self, key: Any, value: Any, state: str) -> None:
         # None stands for the usual expiry there, so that "for ever" is 0

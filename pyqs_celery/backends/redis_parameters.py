@@ -18,6 +18,8 @@ from pyqs_celery.utils.imports import symbol_by_name
 
 logger = logging.getLogger("celery.backends.redis")
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
+CONNECT_SECONDS = 10.0
+"""Without a setting a connection would take as long as a command may, and a task's end would be held up by that."""
 _CERT_REQS = {
     "CERT_REQUIRED": CERT_REQUIRED,
     "CERT_OPTIONAL": CERT_OPTIONAL,
@@ -48,7 +50,7 @@ def from_settings(conf: Mapping[str, Any], max_connections: int | None, tls_clas
         "password": conf.get("redis_password"),
         "max_connections": max_connections or conf.get("redis_max_connections"),
         "socket_timeout": _seconds(conf.get("redis_socket_timeout")),
-        "socket_connect_timeout": _seconds(conf.get("redis_socket_connect_timeout")),
+        "socket_connect_timeout": _seconds(conf.get("redis_socket_connect_timeout")) or CONNECT_SECONDS,
         "retry_on_timeout": bool(conf.get("redis_retry_on_timeout")),
         "client_name": conf.get("redis_client_name"),
     }

@@ -85,9 +85,9 @@ class Subscription:
             self._subscribe(watch.channels)
             watch.lost = False
         self._wait_until(lambda: watch.lost or self._is_confirmed(watch), CONFIRM_SECONDS)
-        if watch.lost or not self._is_confirmed(watch):
-            watch.lost = True
+        if not watch.lost and not self._is_confirmed(watch):
             self.drop()
+        if watch.lost:
             raise ConnectionError("Redis did not confirm a subscription")
 
     def wait(self, watch: Watch, seconds: float) -> None:

@@ -45,10 +45,18 @@ class SentinelBackend(RedisBackend):
         sentinel = self.redis.sentinel.Sentinel(
             [(host["host"], host["port"]) for host in hosts],
             min_other_sentinels=self._transport_options.get("min_other_sentinels", 0),
-            sentinel_kwargs=self._transport_options.get("sentinel_kwargs"),
+            sentinel_kwargs=self._for_sentinels(params),
             **params,
         )
         return sentinel.master_for(name, redis_class=self._get_client()).connection_pool
+
+    def _for_sentinels(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        found = {name: value for name, value in params.items() if name.startswith("socket_")}
+        # one that is down is left for the next at once
+        return {**found, "retry": Retry(NoBackoff(), 0), **(self._transport_options.get("sentinel_kwargs") or {})}
 
 
 def _without_password(url: str) -> str:

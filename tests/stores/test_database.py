@@ -45,6 +45,14 @@ class DatabaseContract(StoreContract):
         done = rows(backend, task_id=task_id)[0].date_done
         return (done + timedelta(seconds=backend.expires) - utcnow()).total_seconds() if backend.expires else None
 
+    def test_a_document_has_its_date(self, app, backend):
+        before = utcnow()
+
+        backend.store_result("a", 1, states.SUCCESS)
+
+        # without a zone, as Celery's applications have it from these tables
+        assert before <= app.AsyncResult("a").date_done <= utcnow()
+
 
 class TestSqlite(DatabaseContract):
     @pytest.fixture

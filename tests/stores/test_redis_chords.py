@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import multiprocessing
 import os
@@ -244,6 +245,28 @@ def test_who_has_lost_the_claim_sends_nothing(make_app, url):
     assert keys.client.get(keys.c) == b"another"
 
 
+class Unreachable(RedisBackend):
+    """Redis is gone after the chord was won."""
+
+    def _restore_group(self, group_id: str) -> Any:
+        raise ConnectionError("Redis is gone")
+
+
+def test_an_outage_while_values_are_read_does_not_fail_the_body(app, make_app, url):
+    options = {"retry_policy": {"timeout": 0.1}}
+    gone = make_app(redis_port=urlsplit(url).port, result_backend=Unreachable, result_backend_transport_options=options)
+    chord = Chord(app, 2).begin()
+    chord.report(0)
+
+    with pytest.raises(BackendStoreError, match="Redis is gone"):
+        chord.report(1, app=gone)
+    before = chord.bodies(), app.AsyncResult(chord.body_id).state
+    chord.report(1)
+
+    assert before == ([], states.PENDING)
+    assert chord.bodies() == [[[0, 1]]]
+
+
 # -- processes that are killed ---------------------------------------------------------------------
 
 
@@ -316,6 +339,7 @@ class Fleet:
         return process, ours
 
     def _work(self, chord: Chord, indexes: list[int], lives: int, spare: bool, done: Any) -> None:
+        gc.disable()  # a look at all that the parent holds would copy it
         app = self.app()
         backend = app.backend
         backend.lives = lives

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +48,7 @@ class Waiter(threading.Thread):
     def run(self) -> None:
         try:
             self.value = self._wait(**{"timeout": 30, "on_interval": self._called, **self._options})
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - the test raises it
             self.error = exc
         self.begun.set()
 
@@ -246,3 +248,29 @@ def test_waiting_ends_with_an_error_when_redis_is_gone():
 
 def document(task_id: str, value: Any) -> dict[str, Any]:
     return {"status": "SUCCESS", "result": value, "traceback": None, "children": [], "task_id": task_id}
+
+
+def test_a_forked_process_waits_by_itself(app, backend):
+    task_id, of_child = new_id(), new_id()
+    waiter = waiting(app.AsyncResult(task_id).get)
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe()
+
+    def child() -> None:
+        begun = lambda: theirs.send("waits")  # noqa: E731
+        theirs.send(app.AsyncResult(of_child).get(timeout=30, interval=60, on_interval=begun))
+        os._exit(0)
+
+    process = fork.Process(target=child)
+    process.start()
+    assert ours.recv() == "waits"
+    backend.store_result(of_child, "of the child", states.SUCCESS)
+    answer = ours.recv()
+    process.join(30)
+    backend.store_result(task_id, "of the parent", states.SUCCESS)
+
+    assert (answer, process.exitcode) == ("of the child", 0)
+    assert waiter.ended() == "of the parent"
+    process.close()
+    ours.close()
+    theirs.close()

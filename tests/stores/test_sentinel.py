@@ -64,7 +64,7 @@ def test_when_the_master_dies_results_go_to_the_new_one(servers):
     master, replica, sentinel = servers
     until(lambda: "slave0" in replicas(master), "the replica is there")
     until(lambda: sentinel.ask("SENTINEL", "CKQUORUM", MASTER).startswith("+OK"), "the sentinel is ready")
-    until(lambda: asked(sentinel, "SENTINEL", "REPLICAS", MASTER) != "*0", "the sentinel knows the replica")
+    until(lambda: sentinel.ask("SENTINEL", "REPLICAS", MASTER) != "*0", "the sentinel knows the replica")
     app = Celery("proj", broker="memory://x", set_as_current=False, **settings_for(sentinel))
     app.backend.store_result("before", 1, "SUCCESS")
     until(lambda: app.backend.client.wait(1, 1000) == 1, "the replica has it")
@@ -78,10 +78,6 @@ def test_when_the_master_dies_results_go_to_the_new_one(servers):
     assert app.AsyncResult("after").get(timeout=10) == 2
     assert replica.ask("EXISTS", "celery-task-meta-after") == ":1"
     app.close()
-
-
-def asked(server: RedisServer, *words: str) -> str:
-    return server.ask(*words)
 
 
 def replicas(master: RedisServer) -> str:

@@ -202,7 +202,7 @@ class PostgresServer(Server):
         if self._process.poll() is None:
             # its fast way to end: it does not wait for clients
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(20)
+            until(lambda: self._process.poll() is not None, "PostgreSQL ends", 60)
         super().close()
         self.folder.cleanup()
 

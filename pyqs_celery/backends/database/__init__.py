@@ -109,6 +109,10 @@ class DatabaseBackend(CountedChords, Backend):
         self._tables.forget()
         self._database.drop_connections()
 
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._database.drop_connections()
+
     # -- results -----------------------------------------------------------------------------------
 
     def _store_result(
