@@ -19,7 +19,7 @@ OUR_PACKAGES = re.compile(r"^(compat_tests\.mixed|celery|pyqs_celery)\.")
 UNFINISHED = re.compile(r":(PENDING|STARTED|RETRY)")
 LOOK_EVERY_SECONDS = 0.05
 LEAST_SECONDS = 0.5
-SETTLING_SECONDS = 4.0
+SETTLING_SECONDS = 15.0
 
 
 def plain(value):

@@ -73,7 +73,6 @@ class _Unpickler(pickling._Unpickler):
         super().__init__(io.BytesIO(data), allowed if trusted or allowed is not None else ())
         self._app = app
         self._standins = standins and not trusted
-
         self._results: dict[str, Callable[..., Any]] = {
             "AsyncResult": self._async_result,
             "GroupResult": self._group_result,
