@@ -21,9 +21,9 @@ DJANGO = ["django>=4.2"]
 FLASK = ["flask>=2.2"]
 MIGRATE = ["libcst>=1.1"]
 SOLAR = ["ephem>=4.1"]
-REDIS = ["redis>=4.5.2"]
+REDIS = ["redis>=4.5.4,!=4.5.5,!=5.0.2"]
 DATABASE = ["sqlalchemy>=1.4.48"]
-MEMCACHED = ["pymemcache>=3.5"]
+MEMCACHED = ["pymemcache>=4.0"]
 DJANGO_RESULTS = ["django-celery-results>=2.5"]
 
 setup(

@@ -92,7 +92,19 @@ def _(world):
     assert seen[1] == world.app.main
 
 
-no("Imports", "B", "chain, group, chord, chunks", "the next release; a chain that Celery sent goes on here")
+@row("Imports", "B", "chain, group, chord, chunks")
+def _(world):
+    from pyqs_celery import chain, chord, chunks, group, xmap, xstarmap
+
+    add, total = world.task(lambda x, y: x + y), world.task(lambda values: sum(values))  # noqa: PLW0108 - tasks
+    assert chain(add.s(1, 2), add.s(3)).delay().get(timeout=20) == 6
+    assert group(add.s(1, 1), add.s(2, 2)).delay().get(timeout=20) == [2, 4]
+    assert chord([add.s(1, 1), add.s(2, 2)], total.s()).delay().get(timeout=20) == 6
+    assert (group(add.s(1, 1), add.s(2, 2)) | total.s() | add.s(1)).delay().get(timeout=20) == 7
+    assert issubclass(chunks, dict)
+    assert issubclass(xmap, dict)
+    assert issubclass(xstarmap, dict)
+
 
 # -- application ---------------------------------------------------------------------------------------
 
@@ -187,8 +199,14 @@ def _(world, monkeypatch):
 no(
     "Application",
     "B",
-    "app.control.revoke, inspect, broadcast",
+    "app.control.inspect, broadcast",
     "SQS has no broadcast: ControlUnavailable says what to do",
+)
+elsewhere(
+    "Application",
+    "B",
+    "app.control.revoke, with and without terminate: marks in the result store",
+    "tests/processes/test_revoke.py",
 )
 
 # -- decorator -----------------------------------------------------------------------------------------
@@ -527,13 +545,30 @@ def _(world):
     assert result.state == "PENDING"
 
 
-no(
-    "Results",
-    "A",
-    "Redis, DynamoDB, S3, SQLAlchemy, memcached, django-db",
-    "the next release; cache+memory:// is here, for tests",
+elsewhere(
+    "Results", "A", "Redis, DynamoDB, S3, SQLAlchemy: either side reads the other's", "compat_tests/mixed/test_mixed.py"
 )
-no("Results", "B", "GroupResult, ResultSet, AsyncResult.revoke", "the next release")
+elsewhere(
+    "Results", "B", "Sentinel, memcached, files, django-db, django-cache", "tests/integrations/test_django_results.py"
+)
+
+
+@row("Results", "B", "GroupResult, ResultSet: join, iterate, completed_count, save, restore; children, graph, collect")
+def _(world):
+    from pyqs_celery import chain, group
+
+    add = world.task(lambda x, y: x + y)
+    result = group(add.s(1, 1), add.s(2, 2)).delay()
+    assert result.join(timeout=20) == [2, 4]
+    result.save()
+    again = world.app.GroupResult.restore(result.id)
+    assert (again.completed_count(), again.ready(), again == result) == (2, True, True)
+    assert sorted(again.iterate(timeout=5)) == [2, 4]
+    last = chain(add.s(1, 1), add.s(1)).delay()
+    last.get(timeout=20)
+    assert [value for _, value in last.parent.collect(timeout=5)] == [2, 3]
+    assert len(last.parent.graph) == 2
+
 
 # -- signals -------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Iterator
 
 from pyqs_celery.app.control import WHAT_TO_DO
@@ -23,9 +22,8 @@ from pyqs_celery.doctor.names import (
 
 SWAP = "run `pyqs-celery migrate PATH` and look at its diff, then --write"
 ELSEWHERE = "see docs/integrations.rst for what there is instead, or keep this part on a Celery worker"
-CONTROL_CALLS = frozenset({*WHAT_TO_DO, "inspect", "broadcast"})
+CONTROL_CALLS = frozenset({*WHAT_TO_DO, "inspect", "broadcast"}) - {"revoke", "terminate"}
 DECORATORS = frozenset({"task", "shared_task", "periodic_task"})
-_A_RESULT = re.compile(r"result|async|task|promise|job", re.IGNORECASE)
 
 
 def check_code(context: Context) -> Iterable[Finding]:
@@ -142,14 +140,12 @@ def _first_text(node: ast.Call) -> str | None:
 
 
 def _control(source: SourceFile, node: ast.Call) -> Iterator[Finding]:
-    """Calls that need a broadcast: ``app.control.X()``, ``result.revoke()``; and events, which need one too."""
+    """Calls that need a broadcast: ``app.control.X()``, but for what marks in a result store can do; and events."""
     function = node.func
     if not isinstance(function, ast.Attribute):
         return
     place, owner = f"{source.shown}:{node.lineno}", _called(function.value)
-    by_control = owner == "control" and function.attr in CONTROL_CALLS
-    by_result = function.attr == "revoke" and _A_RESULT.search(ast.unparse(function.value)) is not None
-    if by_control or by_result:
+    if owner == "control" and function.attr in CONTROL_CALLS:
         yield Finding(
             "warning",
             "remote-control",

@@ -93,13 +93,5 @@ def _results(backend: str) -> Iterator[Finding]:
             "result-backend",
             "result_backend",
             f"results over {scheme}:// need a broker that SQS is not",
-            "use redis://, db+..., or none",
-        )
-    elif backend and scheme not in ("disabled", "cache+memory"):
-        yield Finding(
-            "error",
-            "result-backend",
-            "result_backend",
-            f"this release has no {scheme} result back end and refuses to start with it",
-            "leave result_backend unset, or keep tasks whose results are read on Celery workers",
+            "use redis://, dynamodb://, s3://, db+..., or none",
         )
