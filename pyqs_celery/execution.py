@@ -1,4 +1,4 @@
-"""Run one task and say what came of it: the same steps in a worker's child, in eager mode and in tests.
+"""Run one task and say what came of it: the same steps in a worker's child, in eager mode (``app/eager.py``) and in tests.
 
 Order, as Celery's: request in place, ``before_start``, ``task_prerun``, the task, then for a success callbacks and
 the next chain step, the result, ``on_success``, ``task_success``; for a failure the result, ``on_failure``,
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import _state, continuations, revocation, signals, states
 from pyqs_celery.app.request import Context, from_message
-from pyqs_celery.app.retrying import is_exhausted, listed
+from pyqs_celery.app.retrying import is_exhausted
 from pyqs_celery.app.task import call_in_worker
 from pyqs_celery.app.trace import tracer_of
 from pyqs_celery.backends.disabled import DisabledBackend
@@ -141,7 +141,7 @@ def record_expiry(app: Celery, message: TaskMessage, *, sqs: Mapping[str, Any], 
 
 
 def _revoked(task: Task, request: Context, reason: str) -> Outcome:
-    task.backend.mark_as_revoked(request.id, reason, request, store_result=not _ignores_result(task, request))
+    task.backend.mark_as_revoked(request.id, reason, request, store_result=not ignores_result(task, request))
     return Outcome("revoked", task.name, request.id, reason)
 
 
@@ -161,7 +161,8 @@ def _has_succeeded(app: Celery, task: Task, request: Context) -> bool:
     return True
 
 
-def _ignores_result(task: Task, request: Context) -> bool:
+def ignores_result(task: Task, request: Context) -> bool:
+    """True if what comes of a run is not kept: the call says so, or if it says nothing the task."""
     return bool(task.ignore_result if request.ignore_result is None else request.ignore_result)
 
 
@@ -336,8 +337,9 @@ class Run:
     def _retried(self, ended: Ended, runtime: float) -> None:
         task, request, einfo = self.task, self.request, ended.einfo
         cause = getattr(ended.value, "exc", None) or ended.value
-        traceback = einfo.traceback if einfo is not None else None
-        self._backend.mark_as_retry(request.id, cause, traceback, request, store_result=self._stores())
+        if not getattr(ended.value, "is_stored", False):
+            traceback = einfo.traceback if einfo is not None else None
+            self._backend.mark_as_retry(request.id, cause, traceback, request, store_result=self._stores())
         self._hook(task.on_retry, cause, request.id, request.args, request.kwargs, einfo)
         signals.task_retry.send(sender=task, request=request, reason=ended.value, einfo=einfo)
         self._log(logging.INFO, "Task %s[%s] retry: %s", one_line(ended.value))
@@ -418,7 +420,9 @@ class Run:
         if self.request.is_eager and not self.app.conf.task_store_eager_result:
             return False
         kept = failure and bool(self.task.store_errors_even_if_ignored)
-        return kept or not _ignores_result(self.task, self.request)
+        # where a chord's values are read from its members' results, a member without one would hold it up for ever
+        needed = bool(self.request.chord) and self._backend.joins_by_results
+        return kept or needed or not ignores_result(self.task, self.request)
 
     def _hook(self, hook: Any, *args: Any) -> None:
         """Call a hook of the task; what it raises is told, and changes nothing of how the task ended."""
@@ -447,48 +451,3 @@ def _repr(exc: BaseException) -> str:
         return repr(exc)
     except Exception:  # noqa: BLE001 - an exception class of the user's may fail to show itself
         return f"<{type(exc).__name__}, which cannot be shown>"
-
-
-def apply_eagerly(task: Task, args: Any, kwargs: Any, task_id: str, throw: bool, options: dict[str, Any]) -> Any:
-    """Run a task in this process, retries included, and give its EagerResult. Countdowns are not waited for."""
-    from pyqs_celery.result import EagerResult
-
-    app = task.app
-    link, link_error = options.get("link"), options.get("link_error")
-    parent = getattr(_state.get_current_task(), "request", None)
-    stamped = options.get("stamped_headers")
-    request = Context(
-        options.get("headers") or {},
-        id=task_id,
-        task=task.name,
-        retries=options.get("retries") or 0,
-        is_eager=True,
-        called_directly=False,
-        headers=options.get("headers"),
-        callbacks=listed(link) or None,
-        errbacks=listed(link_error) or None,
-        parent_id=parent.id if parent is not None else None,
-        root_id=(parent.root_id if parent is not None else None) or task_id,
-        ignore_result=options.get("ignore_result"),
-        stamped_headers=stamped,
-        stamps={name: options.get(name) for name in stamped or ()} or None,
-        timelimit=[task.time_limit, task.soft_time_limit] if task.time_limit or task.soft_time_limit else None,
-        delivery_info={"is_eager": True, "exchange": "", "routing_key": options.get("queue"), "priority": None},
-        hostname="localhost",
-    )
-    ended = tracer_of(app, task, "localhost", eager=True)(task_id, list(args), dict(kwargs), vars(request))
-    if ended.state == states.RETRY:
-        again = getattr(ended.value, "eager_call", None)
-        if again is not None:
-            more_args, more_kwargs, call = again
-            kept = {
-                "retries": call.get("retries"),
-                "link": link,
-                "link_error": link_error,
-                "headers": options.get("headers"),
-            }
-            return apply_eagerly(task, more_args, more_kwargs, task_id, throw, kept)
-    if ended.state == states.FAILURE and throw:
-        raise ended.value
-    traceback = ended.einfo.traceback if ended.einfo is not None else None
-    return EagerResult(task_id, ended.value, ended.state, traceback=traceback, name=task.name)

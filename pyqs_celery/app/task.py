@@ -8,6 +8,7 @@ import uuid
 import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import _state
@@ -272,7 +273,7 @@ class Task:
         **options: Any,
     ) -> Any:
         """Run the task here and now, through the same steps as in a worker, and give an EagerResult."""
-        from pyqs_celery.execution import apply_eagerly
+        from pyqs_celery.app.eager import apply_eagerly
 
         options.update(link=link, link_error=link_error, retries=retries)
         throw = self.app.conf.task_eager_propagates if throw is None else throw
@@ -381,6 +382,7 @@ class Task:
         elif args is None and kwargs is None and not options and self._comes_back(eta, countdown):
             ret.native_delay = seconds_until(eta, countdown)  # type: ignore[attr-defined]
         else:
+            self._tell_retry(ret)
             try:
                 self.apply_async(arguments, keywords, **call)
             except OperationalError as error:
@@ -388,6 +390,18 @@ class Task:
         if throw:
             raise ret
         return ret
+
+    def _tell_retry(self, ret: Retry) -> None:
+        """Store RETRY before the new message is sent: whoever runs that may be done before this run ends."""
+        from pyqs_celery.execution import ignores_result
+
+        cause = ret.exc or sys.exc_info()[1] or ret
+        traceback = "".join(format_exception(cause)) if cause is not ret else None
+        request = self.request
+        self.backend.mark_as_retry(
+            request.id, cause, traceback, request, store_result=not ignores_result(self, request)
+        )
+        ret.is_stored = True  # type: ignore[attr-defined]
 
     def _comes_back(self, eta: Any, countdown: Any) -> bool:
         """True if this retry is left to SQS: the same message is hidden for a while.

@@ -66,6 +66,8 @@ class Backend(Spreading, Waiting):
     """True if the store drops results by itself, so that ``celery.backend_cleanup`` need not be sent."""
     supports_result_compression = False
     """True if any bytes can be stored and come back as they were."""
+    joins_by_results = True
+    """True if a chord's values are its members' stored results; False if the members leave them with their count."""
     supports_failure_expires = False
     """True if ``result_failure_expires`` is heeded."""
     persistent = True

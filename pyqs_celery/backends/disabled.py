@@ -15,6 +15,7 @@ NO_CHORD = (
 class DisabledBackend(Backend):
     """Stands where a result back end would be: storing does nothing, asking raises NotImplementedError."""
 
+    joins_by_results = False
     supports_autoexpire = True
     """There is nothing that a nightly task could drop."""
 

@@ -32,6 +32,7 @@ class RedisBackend(RedisChords, KeyValueStoreBackend):
     """Documents by task id in Redis; one object, with its pool of connections, serves all threads."""
 
     supports_autoexpire = True
+    joins_by_results = False
     supports_native_join = True
     supports_result_compression = True
     supports_failure_expires = True

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyqs_celery import Celery, chain, chord, states
+from pyqs_celery.app.builtins import look_again_after
 from pyqs_celery.backends.memory import MemoryBackend
 from pyqs_celery.exceptions import BackendStoreError, ChordError, Ignore, Reject, TimeLimitExceeded
 from pyqs_celery.execution import execute, record_failure
@@ -125,6 +126,24 @@ def test_a_rejection_for_good_is_a_failure_to_those_who_wait(app, sent):
     assert result.state == states.FAILURE
 
 
+def test_a_retry_is_stored_before_it_can_be_run_by_another(app, sent):
+    @app.task(name="again", bind=True, max_retries=3)
+    def again(self):
+        if self.request.retries == 0:
+            raise self.retry(exc=KeyError("k"), countdown=0)
+        return "done"
+
+    result = again.delay()
+    # given a worker so quick that the new message is run before the first run has ended
+    publish = app.publisher().send
+    app.publisher().send = lambda outgoing: (publish(outgoing), run(app, sent.take()))
+
+    outcome = run(app, sent.take())
+
+    assert outcome.kind == "retried"
+    assert (result.state, result.get()) == (states.SUCCESS, "done")
+
+
 def test_what_is_ignored_stays_as_it_was(app, sent):
     result = app.tasks["ignore"].delay()
 
@@ -168,6 +187,50 @@ def test_a_chord_calls_its_body_once_whatever_its_members_do_again(app, sent):
     body = sent.take()
     assert (body.task, body.args, body.id) == ("total", [[0, 2, 4]], result.id)
     assert sent == []
+
+
+def test_members_of_a_chord_that_ignore_their_results_have_them_joined_all_the_same(app, sent):
+    add, total = app.tasks["add"], app.tasks["total"]
+    chord([add.s(n, n).set(ignore_result=True) for n in range(3)], total.s()).apply_async()
+
+    for _ in range(3):
+        run(app, sent.take())
+
+    assert sent.take().args == [[0, 2, 4]]
+
+
+def test_a_chord_of_ten_minutes_is_looked_at_twenty_times_at_most():
+    looks, at = 1, 1.0  # the first comes a second after the chord
+    while at < 600:
+        at += look_again_after(looks - 1, 1.0)
+        looks += 1
+
+    assert looks <= 20
+
+
+def test_a_chord_that_is_looked_after_waits_longer_each_time(app, sent):
+    group_id, member = "g", app.AsyncResult("never")
+    unlock = app.tasks["celery.chord_unlock"]
+    unlock.apply_async((group_id, app.tasks["total"].s()), {"result": [member.as_tuple()]}, retries=9)
+
+    outcome = run(app, sent.take())
+
+    again = sent[0]
+    assert outcome.kind == "retried"
+    assert 36 <= again.delay_seconds <= 39
+    assert decode_body(decode_head(again.body)).retries == 10
+
+
+def test_a_chord_that_is_looked_after_calls_its_body_once(app, sent):
+    app.backend.store_result("one", 1, states.SUCCESS)
+    body = app.tasks["total"].s()
+    app.tasks["celery.chord_unlock"].apply_async(("g", body), {"result": [app.AsyncResult("one").as_tuple()]})
+    message = sent.take()
+
+    for _ in range(2):
+        assert run(app, message).kind == "succeeded"
+
+    assert [decode_body(decode_head(each.body)).args for each in sent] == [[[1]]]
 
 
 def test_a_member_of_a_chord_stays_on_the_queue_where_no_results_are_kept(app, sent):
