@@ -33,6 +33,7 @@ from pyqs_celery.exceptions import (
 from pyqs_celery.exceptions import TimeoutError as ResultTimeout
 from pyqs_celery.result_base import ResultBase
 from pyqs_celery.utils.backoff import backoff
+from pyqs_celery.utils.log import Sometimes
 from pyqs_celery.utils.serialization import get_pickleable_exception, get_pickled_exception
 from pyqs_celery.wire import serializers
 from pyqs_celery.wire.compression import compress, decompress
@@ -105,6 +106,7 @@ class Backend(Spreading, Waiting):
         self.max_retries = conf.result_backend_max_retries
         self._first_pause = conf.result_backend_base_sleep_between_retries_ms / 1000
         self._most_pause = conf.result_backend_max_sleep_between_retries_ms / 1000
+        self._tell = Sometimes()
         self._cache = MetaCache(max_cached_results or conf.result_cache_max)
         if conf.result_failure_expires is not None and not self.supports_failure_expires:
             warnings.warn(f"{type(self).__name__} does not heed result_failure_expires", UserWarning, stacklevel=3)
@@ -297,7 +299,8 @@ class Backend(Spreading, Waiting):
                     if fallback_exc is None or not passing or isinstance(exc, BackendError):
                         raise
                     raise fallback_exc(f"{fallback_msg}: {type(exc).__name__}: {exc}") from exc
-                logger.warning("Result back end: %s: %s; trying again in %.2fs", type(exc).__name__, exc, pause)
+                if self._tell(type(exc), self.clock()):
+                    logger.warning("Result back end: %s: %s; trying again", type(exc).__name__, exc)
                 self.on_backend_retryable_error(exc)
                 self.sleep(pause)
 
