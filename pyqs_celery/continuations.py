@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pyqs_celery.backends.disabled import DisabledBackend
-from pyqs_celery.canvas.signature import Signature, listed
+from pyqs_celery.canvas.signature import Signature
+from pyqs_celery.utils.collections import listed
 from pyqs_celery.wire.message import TaskMessage
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import _state, states
 from pyqs_celery.app.request import Context
-from pyqs_celery.app.retrying import listed
 from pyqs_celery.app.trace import tracer_of
+from pyqs_celery.utils.collections import listed
 
 if TYPE_CHECKING:
     from pyqs_celery.app.task import Task

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyqs_celery.app.retrying import listed
 from pyqs_celery.exceptions import ImproperlyConfigured
+from pyqs_celery.utils.collections import listed
 
 
 def replacement(task: Any, sig: Any) -> Any:

@@ -70,10 +70,3 @@ def seconds_until(eta: Any, countdown: Any) -> float:
         at = to_epoch(eta)
         return max(0.0, (at or 0.0) - time.time())
     return float(countdown.total_seconds() if hasattr(countdown, "total_seconds") else countdown or 0)
-
-
-def listed(value: Any) -> list[Any]:
-    """One or several of something as a list."""
-    if not value:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import states
 from pyqs_celery.exceptions import ChordError, TaskRevokedError
+from pyqs_celery.utils.collections import listed
 from pyqs_celery.utils.einfo import ExceptionInfo
 
 if TYPE_CHECKING:
@@ -214,13 +215,6 @@ class Spreading:
         info = ExceptionInfo(exc)
         self.mark_as_failure(task_id, info.exception, info.traceback)
         return info
-
-
-def listed(value: Any) -> list[Any]:
-    """One or several of something as a list."""
-    if not value:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _stand_in(task_id: str, task: Any, errbacks: Any, options: Mapping[str, Any]) -> Any:

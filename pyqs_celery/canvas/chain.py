@@ -13,10 +13,11 @@ from typing import Any
 
 from pyqs_celery.canvas import stamping
 from pyqs_celery.canvas.chord import chord, followed
-from pyqs_celery.canvas.signature import Signature, item, listed, maybe_signature
+from pyqs_celery.canvas.signature import Signature, item, maybe_signature
 from pyqs_celery.canvas.walking import ends_in_group, is_empty_group, kind, strip_headers, unrolled
 from pyqs_celery.result_base import allow_join_result
 from pyqs_celery.states import IGNORED, REJECTED
+from pyqs_celery.utils.collections import listed
 
 RUN_OPTIONS = frozenset("chord group_id group_index link link_error parent_id root_id task_id".split())
 """Options that are about the chain as a whole; all others of a chain are its first step's."""

@@ -12,10 +12,11 @@ from typing import Any
 
 from pyqs_celery.canvas import stamping
 from pyqs_celery.canvas.group import group, members
-from pyqs_celery.canvas.signature import KEPT, Signature, item, listed, maybe_signature
+from pyqs_celery.canvas.signature import KEPT, Signature, item, maybe_signature
 from pyqs_celery.canvas.walking import count_parts, ends_in_group, is_empty_group, kind, strip_headers
 from pyqs_celery.exceptions import CPendingDeprecationWarning
 from pyqs_celery.result_base import allow_join_result
+from pyqs_celery.utils.collections import listed
 from pyqs_celery.utils.ids import uuid
 
 DELAYS = ("countdown", "eta")

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from pyqs_celery import _state
 from pyqs_celery.app.sending import reply_to
 from pyqs_celery.canvas import stamping
+from pyqs_celery.utils.collections import listed
 from pyqs_celery.utils.ids import uuid
 
 KEPT = frozenset({"group_id", "stamped_headers"})
@@ -326,13 +327,6 @@ def _copy(value: Any) -> Any:
     if type(value) is dict:
         return {key: _copy(each) for key, each in value.items()}
     return value
-
-
-def listed(value: Any) -> list[Any]:
-    """One or several of something as a list; a signature is one."""
-    if not value:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def signature(varies: Any, args: Any = None, kwargs: Any = None, options: Any = None, **extra: Any) -> Any:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+from pyqs_celery.utils.collections import listed
+
 
 class StampingVisitor(ABC):
     """Says how each part of a canvas is stamped: every method gives the headers for what it is shown.
@@ -98,7 +100,7 @@ def _merge(into: dict[str, Any], news: Mapping[str, Any], append: bool) -> None:
 
 def stamp_links(sig: Any, visitor: Any, append: bool, headers: Mapping[str, Any]) -> None:
     """Stamp the callbacks and errbacks of a signature."""
-    from pyqs_celery.canvas.signature import listed, maybe_signature
+    from pyqs_celery.canvas.signature import maybe_signature
 
     for option, ask in (("link", "on_callback"), ("link_error", "on_errback")):
         links = [maybe_signature(link, app=sig.app) for link in listed(sig.options.get(option))]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyqs_celery.canvas.signature import Signature, listed, maybe_signature
+from pyqs_celery.canvas.signature import Signature, maybe_signature
+from pyqs_celery.utils.collections import listed
 
 
 def kind(sig: Any) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import pickle
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -131,18 +130,3 @@ def strtobool(term: str | bool) -> bool:
     if found is None:
         raise TypeError(f"Cannot coerce {term!r} to type bool")
     return found
-
-
-def jsonify(obj: Any) -> Any:
-    """A value as JSON's types: dates as ISO text, tuples as lists. Raises ValueError for what has none."""
-    if obj is None or isinstance(obj, (bool, int, float, str)):
-        return obj
-    if isinstance(obj, (list, tuple)):
-        return [jsonify(each) for each in obj]
-    if isinstance(obj, dict):
-        return {str(key): jsonify(value) for key, value in obj.items()}
-    if isinstance(obj, (dt.datetime, dt.date, dt.time)):
-        return obj.isoformat()
-    if isinstance(obj, dt.timedelta):
-        return str(obj)
-    raise ValueError(f"Unsupported type: {type(obj)!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 from typing import Any
 from urllib.parse import urlsplit
@@ -69,26 +68,9 @@ def fleet(sqs: EmbeddedSqs, memcached_server: MemcachedServer) -> MemcachedFleet
 
 
 def test_five_hundred_members_that_report_up_to_three_times_and_are_killed(fleet: MemcachedFleet) -> None:
-    dice = random.Random(9)
-    app = fleet.app()
-    chord = Chord(app, 500).begin()
-    deliveries = [index for index in range(500) for _ in range(dice.randint(1, 3))]
-    dice.shuffle(deliveries)
-    deaths = 0
-    acknowledged: set[int] = set()
+    chord = Chord(fleet.app(), 500).begin()
 
-    while deliveries:
-        workers = []
-        for _ in range(4):
-            batch, deliveries = deliveries[:40], deliveries[40:]
-            lives = dice.randint(1, 600) if dice.random() < 0.6 else -1
-            workers.append((batch, *fleet.start(chord, batch, lives, spare_after_sending=True)))
-        for batch, process, done in workers:
-            reported, *_ = fleet.end(process, done)
-            acknowledged |= reported
-            lost = [index for index in batch if index not in reported]
-            deaths += bool(lost)
-            deliveries += lost
+    acknowledged, deaths = fleet.deliver(chord, seed=9, most_lives=600)
 
     assert acknowledged == set(range(500))
     assert deaths > 5

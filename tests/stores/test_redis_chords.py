@@ -363,6 +363,30 @@ class Fleet:
         steps, sent_at = (told[-1][1:]) if told else (0, None)
         return {index for index, _, _ in told}, steps, sent_at
 
+    def deliver(self, chord: Chord, seed: int, most_lives: int) -> tuple[set[int], int]:
+        """Deliver members one to three times, in any order, to processes of which most are killed; what they had comes again.
+
+        Gives what was reported, and how many were killed on their way.
+        """
+        dice = random.Random(seed)
+        deliveries = [index for index in range(len(chord.members)) for _ in range(dice.randint(1, 3))]
+        dice.shuffle(deliveries)
+        deaths = 0
+        acknowledged: set[int] = set()
+        while deliveries:
+            workers = []
+            for _ in range(4):
+                batch, deliveries = deliveries[:40], deliveries[40:]
+                lives = dice.randint(1, most_lives) if dice.random() < 0.6 else -1
+                workers.append((batch, *self.start(chord, batch, lives, spare_after_sending=True)))
+            for batch, process, done in workers:
+                reported, *_ = self.end(process, done)
+                acknowledged |= reported
+                lost = [index for index in batch if index not in reported]
+                deaths += bool(lost)
+                deliveries += lost
+        return acknowledged, deaths
+
     def bodies(self) -> list[Any]:
         return [
             wire.decode({"Body": body, "MessageId": "m", "ReceiptHandle": "r"}).args for body in self.sqs.bodies(BODIES)
@@ -403,25 +427,9 @@ def test_a_member_may_be_killed_at_any_step(fleet, app):
 
 
 def test_five_hundred_members_that_report_up_to_three_times_and_are_killed(fleet, app):
-    dice = random.Random(8)
     chord = Chord(app, 500).begin()
-    deliveries = [index for index in range(500) for _ in range(dice.randint(1, 3))]
-    dice.shuffle(deliveries)
-    deaths = 0
-    acknowledged: set[int] = set()
 
-    while deliveries:
-        workers = []
-        for _ in range(4):
-            batch, deliveries = deliveries[:40], deliveries[40:]
-            lives = dice.randint(1, 400) if dice.random() < 0.6 else -1
-            workers.append((batch, *fleet.start(chord, batch, lives, spare_after_sending=True)))
-        for batch, process, done in workers:
-            reported, *_ = fleet.end(process, done)
-            acknowledged |= reported
-            lost = [index for index in batch if index not in reported]
-            deaths += bool(lost)
-            deliveries += lost
+    acknowledged, deaths = fleet.deliver(chord, seed=8, most_lives=400)
 
     assert acknowledged == set(range(500))
     assert deaths > 5
