@@ -81,7 +81,9 @@ def eager(forest):
 
 def test_random_canvases_run_eagerly_give_what_celery_gives(forest, eager, peer_version):
     if peer_version[:2] < NEWEST:
-        pytest.skip("Celery 5.4, run eagerly, raises at two fifths of these canvases, and gives other values at a fifth")
+        pytest.skip(
+            "Celery 5.4, run eagerly, raises at two fifths of these canvases, and gives other values at a fifth"
+        )
     theirs = ask("trees_peer.py", "celery", "\n".join(map(json.dumps, forest)))
 
     given = [index for index, value in enumerate(theirs) if not isinstance(value, dict)]
