@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 HEAD_MOST = 64 * 1024
 BODY_MOST = 16 * 1024 * 1024
+SLOW_STEP_SECONDS = 0.5
 _REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 500: "Internal Server Error"}
 
 
@@ -88,10 +89,23 @@ class HttpConnection(asyncio.Protocol):
 
     def write(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         """Answer the request in hand."""
+        self._send(self._head(status, body, headers) + body)
+
+    def write_slowly(self, status: int, body: bytes, seconds: float) -> None:
+        """Answer with the head at once and the body bit by bit, so that its end comes after ``seconds``."""
+        self._send(self._head(status, body, None))
+        steps = max(1, min(len(body), int(seconds / SLOW_STEP_SECONDS)))
+        loop = asyncio.get_running_loop()
+        for step in range(steps):
+            part = body[len(body) * step // steps : len(body) * (step + 1) // steps]
+            loop.call_later(seconds * (step + 1) / steps, self._send, part)
+
+    @staticmethod
+    def _head(status: int, body: bytes, headers: dict[str, str] | None) -> bytes:
         lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}", "Content-Type: application/x-amz-json-1.0"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         lines.append(f"Content-Length: {len(body)}")
-        self._send("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
+        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
 
     def abort(self) -> None:
         """Reset the connection: the client sees no answer."""

@@ -16,6 +16,8 @@ MAX_MESSAGE_BYTES = 1_048_576
 """AWS raised the limit from 256 KiB to 1 MiB in 2025 (AWS: SendMessage)."""
 IN_FLIGHT_MOST = 120_000
 DEDUP_SECONDS = 300.0
+RETENTION_STEP_SECONDS = 1.0
+"""How long a message may outstay its queue's retention, so that old queues are not looked through at each request."""
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
 
@@ -75,6 +77,8 @@ class Queue:
         self.delayed = 0
         self.counter = 0
         self.purged_at = float("-inf")
+        self.oldest = created
+        self.attempts: OrderedDict[str, tuple[float, list[tuple[Message, str]]]] = OrderedDict()
 
     def number(self, name: str) -> int:
         """A numeric attribute."""
@@ -112,6 +116,18 @@ class Queue:
             message.state = "ready"
             self.insert(message)
         return expired
+
+    def outdated(self, now: float) -> list[Message]:
+        """Messages older than the queue keeps any, in whatever state; ``oldest`` is a bound on the age of all of them."""
+        limit = now - self.number("MessageRetentionPeriod")
+        if self.oldest >= limit:
+            return []
+        alive = [*self.ready, *(entry[2] for entry in self.hidden if entry[2].state in ("delayed", "inflight"))]
+        found = {message.id: message for message in alive if message.sent < limit}
+        self.ready = deque(message for message in self.ready if message.sent >= limit)
+        kept = min((message.sent for message in alive if message.sent >= limit), default=now)
+        self.oldest = max(kept, limit + RETENTION_STEP_SECONDS)
+        return list(found.values())
 
     def insert(self, message: Message) -> None:
         """Put a message among the ready: at the end, or on FIFO queues where its sequence belongs."""

@@ -1,8 +1,9 @@
 """The embedded SQS over HTTP: the AWS JSON protocol, long polls that wake at once, and an admin interface for tests.
 
 Admin (JSON over the same port): GET ``/_admin/counters``, ``/_admin/state``, ``/_admin/eventlog``, ``/_admin/ping``;
-POST ``/_admin/reset``, ``/_admin/wipe``, ``/_admin/config`` (latency_ms, jitter_ms, faults), ``/_admin/inject``,
-``/_admin/peek``, ``/_admin/eventlog``.
+POST ``/_admin/reset``, ``/_admin/wipe``, ``/_admin/config`` (latency_ms, jitter_ms, faults, duplicates, shuffle,
+in_flight_most, policies, expired_keys), ``/_admin/clock`` (advance, rate), ``/_admin/inject``, ``/_admin/peek``,
+``/_admin/eventlog``.
 """
 
 from __future__ import annotations
@@ -11,32 +12,25 @@ import asyncio
 import json
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from pyqs_celery.local.access import Access
 from pyqs_celery.local.actions import Actions
 from pyqs_celery.local.admin import Admin
+from pyqs_celery.local.clock import MovableClock
 from pyqs_celery.local.errors import ApiError, invalid
-from pyqs_celery.local.faults import KINDS, Fault
+from pyqs_celery.local.faults import KINDS, UNANSWERED, Fault
 from pyqs_celery.local.http import HttpConnection, HttpRequest
-from pyqs_celery.local.store import Journal, Request, Store, dumps
+from pyqs_celery.local.polls import LongPolls, Reply
+from pyqs_celery.local.store import Journal, Request, Store, dumps, wait_seconds
 
 CORAL = {
     "InvalidParameterValue": "InvalidParameterValueException",
     "MissingParameter": "MissingRequiredParameterException",
 }
-
-
-class Waiter:
-    """A client in a long poll: its connection, its request, and the timer that ends it."""
-
-    def __init__(self, connection: HttpConnection, request: Request) -> None:
-        self.connection = connection
-        self.request = request
-        self.done = False
-        self.timer: asyncio.TimerHandle | None = None
 
 
 class Server:
@@ -51,17 +45,18 @@ class Server:
     ) -> None:
         self.loop = loop
         self.store = Store(clock, journal=journal)
-        self.store.on_visible = lambda queue: (self.loop.call_soon(self.wake, queue), None)[1]
+        self.store.on_visible = lambda queue: (self.loop.call_soon(self.polls.wake, queue), None)[1]
+        self.polls = LongPolls(loop, self.store)
         self.actions = Actions(self.store)
         self.admin = Admin(self)
         self.latency = 0.0
         self.jitter = 0.0
         self.faults: list[Fault] = []
+        self.access: Access | None = None
         self.action_counts: Counter[str] = Counter()
         self.queue_counts: Counter[str] = Counter()
         self.started = time.time()
-        self._waiters: dict[str, deque[Waiter]] = {}
-        self._alarms: dict[str, asyncio.TimerHandle] = {}
+        self._true_clock = clock
         self._server: asyncio.AbstractServer | None = None
 
     async def listen(self, host: str, port: int) -> int:
@@ -83,6 +78,21 @@ class Server:
         self.store.stats.clear()
         self.started = time.time()
 
+    def move_clock(self, advance: float = 0.0, rate: float | None = None) -> None:
+        """Put the store's clock forward, or change its pace; leases, delays and long polls follow. Raises ValueError."""
+        clock = self.store.clock
+        if not isinstance(clock, MovableClock):
+            clock = MovableClock(self._true_clock)
+        clock.move(advance, rate)
+        self.store.clock = clock
+        self.polls.follow(clock.rate)
+
+    def restore_clock(self) -> None:
+        """Show the true time again."""
+        if self.store.clock is not self._true_clock:
+            self.store.clock = self._true_clock
+            self.polls.follow(1.0)
+
     # -- one request -------------------------------------------------------------------------------
 
     def handle(self, connection: HttpConnection, request: HttpRequest) -> None:
@@ -103,24 +113,43 @@ class Server:
         except ValueError as exc:
             self._refuse(connection, ApiError("SerializationException", f"The request is not JSON: {exc}"))
             return
-        queue = str(arguments.get("QueueUrl") or arguments.get("QueueName") or "").rsplit("/", 1)[-1]
+        queue = _queue_of(arguments)
         self.queue_counts[f"{action} {queue}"] += 1
-        kind = self._fault(action, queue)
-        if kind is None or kind == "reset_after":
-            self._after(self._half_latency(), partial(self._run, connection, action, arguments, kind is not None))
-        elif kind == "reset":
-            connection.abort()
-        elif kind in KINDS:
-            status, code = KINDS[kind]
-            self._refuse(connection, ApiError(code, "injected by the embedded SQS", status))
-        # "timeout": the client's own time limit decides
+        refusal = self.access and self.access.refusal(request.headers.get("authorization", ""), action, queue)
+        fault = None if refusal else self._fault(action, queue)
+        if refusal:
+            self.store.stats[f"refused {refusal.code} {action} {queue}"] += 1
+            self._refuse(connection, refusal)
+        elif fault is None:
+            self._after(self._half_latency(), partial(self._run, connection, action, arguments, self._answer))
+        else:
+            self._go_wrong(fault, connection, action, arguments)
 
-    def _fault(self, action: str, queue: str) -> str | None:
+    def _go_wrong(self, fault: Fault, connection: HttpConnection, action: str, arguments: Request) -> None:
+        if fault.kind in KINDS:
+            status, code = KINDS[fault.kind]
+            self._refuse(connection, ApiError(code, "injected by the embedded SQS", status))
+        elif fault.kind in UNANSWERED:
+            if fault.kind == "reset":
+                connection.abort()
+        else:
+            reply: Reply = self._answer
+            if fault.kind == "reset_after":
+                reply = _lose
+            elif fault.kind == "slow_body":
+                reply = partial(_answer_slowly, fault.body_seconds)
+            partly = fault if fault.is_partial else None
+            self._after(self._half_latency(), partial(self._run, connection, action, arguments, reply, partly))
+
+    def _fault(self, action: str, queue: str) -> Fault | None:
+        if not self.faults:
+            return None
         now = time.time()
         for fault in self.faults:
             if fault.strikes(action, queue, now):
                 self.store.stats[f"fault_{fault.kind}"] += 1
-                return fault.kind
+                self.store.log_line("fault", queue, None, f"{fault.kind} {action}")
+                return fault
         return None
 
     def _half_latency(self) -> float:
@@ -132,24 +161,21 @@ class Server:
         else:
             call()
 
-    def _run(self, connection: HttpConnection, action: str, request: Request, lose_answer: bool) -> None:
+    def _run(
+        self, connection: HttpConnection, action: str, request: Request, reply: Reply, partly: Fault | None = None
+    ) -> None:
         if connection.closed:
             return
         try:
             if action == "ReceiveMessage":
-                answer = self._receive(connection, request)
-                if answer is None:
-                    return
+                self._receive(connection, request, reply)
+            elif partly is not None:
+                reply(connection, partly.fail_entries(request, partial(self.actions.run, action)))
             else:
-                answer = self.actions.run(action, request)
+                reply(connection, self.actions.run(action, request))
         except ApiError as exc:
             self.store.stats[f"error_{exc.code}"] += 1
             self._refuse(connection, exc)
-            return
-        if lose_answer:
-            connection.abort()
-        else:
-            self._answer(connection, answer)
 
     def _answer(self, connection: HttpConnection, answer: dict[str, Any]) -> None:
         self._after(self._half_latency(), partial(connection.write, 200, dumps(answer)))
@@ -160,67 +186,31 @@ class Server:
         headers = {"x-amzn-query-error": f"{error.query_code};Sender"} if error.status < 500 else {}
         self._after(self._half_latency(), partial(connection.write, error.status, body, headers))
 
-    # -- long polls --------------------------------------------------------------------------------
-
-    def _receive(self, connection: HttpConnection, request: Request) -> dict[str, Any] | None:
+    def _receive(self, connection: HttpConnection, request: Request, reply: Reply) -> None:
         queue = self.store.find(request)
-        wait = request.get("WaitTimeSeconds")
-        wait = queue.number("ReceiveMessageWaitTimeSeconds") if wait is None else wait
+        wait = wait_seconds(queue, request)
         if not 0 <= wait <= 20:
             raise invalid(f"Value {wait} for parameter WaitTimeSeconds is invalid. Reason: must be 0 to 20.")
         messages = self.store.receive(queue, request)
         if messages:
-            return {"Messages": messages}
-        if not wait:
+            reply(connection, {"Messages": messages})
+        elif wait:
+            self.polls.open(connection, request, wait, reply)
+        else:
             self.store.stats["empty_receives"] += 1
-            return {}
-        waiter = Waiter(connection, request)
-        waiter.timer = self.loop.call_later(wait, self._expire, queue.name, waiter)
-        connection.on_lost = partial(self._leave, queue.name, waiter)
-        self._waiters.setdefault(queue.name, deque()).append(waiter)
-        self._set_alarm(queue.name)
-        return None
+            reply(connection, {})
 
-    def waiting(self, queue: str) -> int:
-        """How many long polls are open on a queue."""
-        return len(self._waiters.get(queue, ()))
 
-    def wake(self, name: str) -> None:
-        """Give waiting clients what their queue has now."""
-        waiters = self._waiters.get(name)
-        queue = self.store.queues.get(name)
-        while waiters and queue is not None:
-            messages = self.store.receive(queue, waiters[0].request)
-            if not messages:
-                break
-            waiter = waiters.popleft()
-            self._end(waiter)
-            self._answer(waiter.connection, {"Messages": messages})
-        self._set_alarm(name)
+def _queue_of(arguments: Request) -> str:
+    named = arguments.get("QueueUrl") or arguments.get("QueueName")
+    if named:
+        return str(named).rsplit("/", 1)[-1]
+    return str(arguments.get("SourceArn") or "").rsplit(":", 1)[-1]
 
-    def _set_alarm(self, name: str) -> None:
-        """Look again when the next hidden message of a waited-for queue becomes visible."""
-        alarm = self._alarms.pop(name, None)
-        if alarm is not None:
-            alarm.cancel()
-        queue = self.store.queues.get(name)
-        at = queue.next_visible() if queue is not None else None
-        if at is not None and self._waiters.get(name):
-            self._alarms[name] = self.loop.call_later(max(0.0, at - self.store.clock()) + 0.001, self.wake, name)
 
-    def _end(self, waiter: Waiter) -> None:
-        waiter.done = True
-        waiter.connection.on_lost = None
-        if waiter.timer is not None:
-            waiter.timer.cancel()
+def _lose(connection: HttpConnection, _: dict[str, Any]) -> None:
+    connection.abort()
 
-    def _expire(self, name: str, waiter: Waiter) -> None:
-        self._leave(name, waiter)
-        self.store.stats["empty_receives"] += 1
-        self._answer(waiter.connection, {})
 
-    def _leave(self, name: str, waiter: Waiter) -> None:
-        self._end(waiter)
-        waiters = self._waiters.get(name)
-        if waiters and waiter in waiters:
-            waiters.remove(waiter)
+def _answer_slowly(seconds: float, connection: HttpConnection, answer: dict[str, Any]) -> None:
+    connection.write_slowly(200, dumps(answer), seconds)

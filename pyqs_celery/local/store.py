@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from pyqs_celery.local.attempts import answer_again, forget_answers, remember_answer
 from pyqs_celery.local.errors import ApiError, invalid, missing
 from pyqs_celery.local.messages import (
     ACCOUNT,
@@ -26,6 +27,7 @@ from pyqs_celery.local.messages import (
     attributes_size,
     plausible_receipt,
 )
+from pyqs_celery.local.trouble import Trouble
 
 _NAME = re.compile(r"^[A-Za-z0-9_-]{1,80}$")
 _BATCH_ID = re.compile(r"^[A-Za-z0-9_-]{1,80}$")
@@ -71,6 +73,7 @@ class Store:
         self.log: list[list[Any]] | None = None
         self.on_visible: Callable[[str], None] = lambda queue: None
         self.in_flight_most = IN_FLIGHT_MOST
+        self.trouble: Trouble | None = None
 
     def url(self, queue: Queue) -> str:
         """The queue's URL."""
@@ -91,9 +94,13 @@ class Store:
         return queue
 
     def note(self, event: str, queue: Queue, message: Message | None, detail: Any = None) -> None:
+        """Put what happened to a message into the event log, if one is kept."""
+        self.log_line(event, queue.name, message.id if message else None, detail)
+
+    def log_line(self, event: str, queue: str, message: str | None, detail: Any) -> None:
         """Put a line into the event log, if one is kept."""
         if self.log is not None:
-            self.log.append([self.clock(), event, queue.name, message.id if message else None, detail])
+            self.log.append([self.clock(), event, queue, message, detail])
 
     def save(self, queue: Queue, message: Message) -> None:
         """Write a message's present state to the journal."""
@@ -106,9 +113,9 @@ class Store:
         for message in queue.promote(now):
             self.stats["visibility_expired"] += 1
             self.note("visible_again", queue, message, message.count)
-        oldest = now - queue.number("MessageRetentionPeriod")
-        while queue.ready and queue.ready[0].sent < oldest:
-            self.drop(queue, queue.ready.popleft(), "retention")
+        for message in queue.outdated(now):
+            self.stats["retention"] += 1
+            self.drop(queue, message, "retention")
 
     def drop(self, queue: Queue, message: Message, event: str) -> None:
         """Forget a message for good."""
@@ -197,8 +204,14 @@ class Store:
         self.refresh(queue)
         timeout = request.get("VisibilityTimeout")
         timeout = queue.number("VisibilityTimeout") if timeout is None else timeout
-        taken = self._pick(queue, most)
+        attempt = request.get("ReceiveRequestAttemptId") if queue.fifo else None
         now = self.clock()
+        taken = answer_again(queue, attempt, now) if attempt else []
+        if taken:
+            return [self._show_again(queue, message, request, now + timeout) for message in taken]
+        taken = self._pick(queue, most, wait_seconds(queue, request) > 0)
+        if self.trouble is not None and timeout:
+            taken += self.trouble.repeats(queue, most - len(taken))
         answers = []
         for message in taken:
             message.count += 1
@@ -206,24 +219,44 @@ class Store:
             message.first_received = message.first_received or now
             queue.give_receipt(message)
             if timeout:
-                message.state = "inflight"
-                queue.inflight += 1
-                queue.lock(message)
-                queue.hide(message, now + timeout)
+                self._take(queue, message, now + timeout)
             else:
                 queue.insert(message)
             self.note("receive", queue, message, message.count)
             self.save(queue, message)
             answers.append(self._shown(queue, message, request))
+        if attempt and timeout:
+            remember_answer(queue, attempt, taken, now)
         self.stats["messages_out"] += len(answers)
         return answers
 
-    def _pick(self, queue: Queue, most: int) -> list[Message]:
+    def _take(self, queue: Queue, message: Message, until: float) -> None:
+        if message.state != "inflight":
+            message.state = "inflight"
+            queue.inflight += 1
+            queue.lock(message)
+        queue.hide(message, until)
+        if self.trouble is not None:
+            self.trouble.received(queue, message)
+
+    def _show_again(self, queue: Queue, message: Message, request: Request, until: float) -> dict[str, Any]:
+        self.stats["answered_again"] += 1
+        self.note("receive_again", queue, message, message.count)
+        queue.hide(message, until)
+        self.save(queue, message)
+        return self._shown(queue, message, request)
+
+    def _pick(self, queue: Queue, most: int, waits: bool) -> list[Message]:
         redrive = queue.redrive
         taken: list[Message] = []
         kept: list[Message] = []
         groups: set[str | None] = set()
-        most = min(most, max(0, self.in_flight_most - queue.inflight))
+        room = max(0, self.in_flight_most - queue.inflight)
+        if not room and not queue.fifo and not waits:
+            raise ApiError("OverLimit", f"Too many messages in flight on {queue.name}: {queue.inflight}.")
+        most = min(most, room)
+        if self.trouble is not None:
+            self.trouble.mix(queue)
         while queue.ready and len(taken) < most:
             message = queue.ready.popleft()
             if message.state != "ready":
@@ -255,6 +288,9 @@ class Store:
         """Put a message, as new, at the end of another queue."""
         message.state, message.count, message.receipt = "ready", 0, None
         message.sequence = target.next_number()
+        if target.fifo:
+            message.sent = self.clock()  # only FIFO queues count its age anew (AWS: dead-letter queue retention)
+        target.oldest = min(target.oldest, message.sent)
         target.ready.append(message)
         self.save(target, message)
         self.on_visible(target.name)
@@ -293,6 +329,8 @@ class Store:
             queue.ready.remove(message)
         self.stats["messages_deleted"] += 1
         self.drop(queue, message, "delete")
+        if self.trouble is not None:
+            self.trouble.deleted(queue, message)
         if queue.fifo:
             self.on_visible(queue.name)
 
@@ -311,6 +349,8 @@ class Store:
         self.stats["visibility_changed"] += 1
         self.note("visibility", queue, message, timeout)
         queue.hide(message, self.clock() + timeout)
+        if queue.attempts:
+            forget_answers(queue, message)
         self.refresh(queue)
         self.save(queue, message)
         self.on_visible(queue.name)
@@ -437,6 +477,12 @@ def _check_batch(entries: list[Request], sized: bool) -> None:
     )
     if total > MAX_MESSAGE_BYTES:
         raise ApiError("BatchRequestTooLong", f"Batch requests cannot be longer than {MAX_MESSAGE_BYTES} bytes.")
+
+
+def wait_seconds(queue: Queue, request: Request) -> int:
+    """How long a ReceiveMessage may wait: as it says, or as its queue does."""
+    wait = request.get("WaitTimeSeconds")
+    return queue.number("ReceiveMessageWaitTimeSeconds") if wait is None else int(wait)
 
 
 def list_page(names: list[str], request: Request) -> tuple[list[str], str | None]:

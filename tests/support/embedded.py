@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[2]
 class EmbeddedSqs:
     """One server; ``close`` ends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "pyqs_celery.local", "--port", "0"],
+            [sys.executable, "-u", "-m", "pyqs_celery.local", "--port", "0", *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             text=True,
@@ -62,6 +62,45 @@ class EmbeddedSqs:
 
     def faults(self, *rules: dict[str, Any]) -> None:
         self.ask("config", faults=list(rules))
+
+    def no_faults(self) -> None:
+        self.faults()
+
+    def trouble(self, **switches: Any) -> None:
+        """``duplicates=0.1``, ``shuffle=True``: standard queues at their worst; ``in_flight_most=10``: a small quota."""
+        self.ask("config", **switches)
+
+    def policies(self, **by_key: list[dict[str, Any]]) -> None:
+        """``policies(KEY=[{"actions": ["ReceiveMessage"], "queues": ["emails*"]}])``: this access key may do only that."""
+        self.ask("config", policies=by_key)
+
+    def expire_keys(self, *keys: str) -> None:
+        """From now on these access keys, and no others, are answered with ExpiredToken."""
+        self.ask("config", expired_keys=list(keys))
+
+    def advance(self, seconds: float) -> None:
+        """Put the server's clock forward: leases, delays, retention and open polls follow."""
+        self.ask("clock", advance=seconds)
+
+    def run_clock(self, rate: float) -> None:
+        """From now on the server's clock does ``rate`` seconds in one."""
+        self.ask("clock", rate=rate)
+
+    def now(self) -> float:
+        """What the server's clock shows."""
+        return self.ask("clock", advance=0)["now"]
+
+    def keep_events(self) -> None:
+        """Begin an event log."""
+        self.ask("eventlog", on=True)
+
+    def events(self, *names: str) -> list[list[Any]]:
+        """Of the event log: (time, event, queue, message id, detail); all events, or those named."""
+        return [event for event in self.ask("eventlog")["events"] if not names or event[1] in names]
+
+    def stats(self) -> dict[str, int]:
+        """What happened to messages and how often: messages_in, duplicates, fault_..., error_..., retention ..."""
+        return self.ask("counters")["stats"]
 
     def state(self, queue: str) -> dict[str, int]:
         return self.ask("state").get(queue, {})
