@@ -46,7 +46,8 @@ class Delivery:
     """One receipt of one message: it has a receipt handle and, for a while, a lease.
 
     Times are epoch seconds. ``attributes`` are the SQS system attributes as received (text),
-    ``message_attributes`` the user's, in the form boto3 returns them.
+    ``message_attributes`` the user's, in the form boto3 returns them. ``unrun_count`` is after how many earlier
+    receipts this worker gave it back unrun.
     """
 
     queue: str
@@ -61,6 +62,12 @@ class Delivery:
     deduplication_id: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     message_attributes: Mapping[str, Any] = field(default_factory=dict)
+    unrun_count: int = 0
+
+    @property
+    def tries(self) -> int:
+        """Its receipts, but those that are known to have led to no run."""
+        return max(1, self.receive_count - self.unrun_count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from pyqs_celery.local.messages import (
     attributes_size,
     plausible_receipt,
 )
+from pyqs_celery.local.shown import shown
 from pyqs_celery.local.trouble import Trouble
 
 _NAME = re.compile(r"^[A-Za-z0-9_-]{1,80}$")
@@ -191,6 +192,8 @@ class Store:
             queue.ready.append(message)
         self.stats["messages_in"] += 1
         self.note("send", queue, message, delay)
+        if message.group is not None:
+            self.note("group", queue, message, message.group)
         self.save(queue, message)
         self.on_visible(queue.name)
 
@@ -224,7 +227,7 @@ class Store:
                 queue.insert(message)
             self.note("receive", queue, message, message.count)
             self.save(queue, message)
-            answers.append(self._shown(queue, message, request))
+            answers.append(shown(queue, message, request))
         if attempt and timeout:
             remember_answer(queue, attempt, taken, now)
         self.stats["messages_out"] += len(answers)
@@ -244,7 +247,7 @@ class Store:
         self.note("receive_again", queue, message, message.count)
         queue.hide(message, until)
         self.save(queue, message)
-        return self._shown(queue, message, request)
+        return shown(queue, message, request)
 
     def _pick(self, queue: Queue, most: int, waits: bool) -> list[Message]:
         redrive = queue.redrive
@@ -294,24 +297,6 @@ class Store:
         target.ready.append(message)
         self.save(target, message)
         self.on_visible(target.name)
-
-    def _shown(self, queue: Queue, message: Message, request: Request) -> dict[str, Any]:
-        shown: dict[str, Any] = {
-            "MessageId": message.id,
-            "ReceiptHandle": message.receipt,
-            "MD5OfBody": message.md5,
-            "Body": message.body,
-        }
-        names = [*(request.get("MessageSystemAttributeNames") or ()), *(request.get("AttributeNames") or ())]
-        system = _system_attributes(queue, message, names) if names else {}
-        if system:
-            shown["Attributes"] = system
-        wanted = request.get("MessageAttributeNames") or ()
-        chosen = {k: v for k, v in (message.attributes or {}).items() if _is_wanted(k, wanted)}
-        if chosen:
-            shown["MessageAttributes"] = chosen
-            shown["MD5OfMessageAttributes"] = attributes_md5(chosen)
-        return shown
 
     # -- what a receiver may do --------------------------------------------------------------------
 
@@ -433,30 +418,6 @@ def _content_hash(queue: Queue, body: str) -> str:
             "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided"
         )
     return hashlib.sha256(body.encode("utf-8")).hexdigest()
-
-
-def _system_attributes(queue: Queue, message: Message, names: list[str]) -> dict[str, str]:
-    found = {
-        "SenderId": "AIDALOCAL",
-        "SentTimestamp": str(int(message.sent * 1000)),
-        "ApproximateReceiveCount": str(message.count),
-        "ApproximateFirstReceiveTimestamp": str(int(message.first_received * 1000)),
-    }
-    if message.group:
-        found["MessageGroupId"] = message.group
-    if queue.fifo:
-        found["SequenceNumber"] = f"{message.sequence:020d}"
-        found["MessageDeduplicationId"] = message.dedup or ""
-    trace = (message.system_attributes or {}).get("AWSTraceHeader")
-    if trace:
-        found["AWSTraceHeader"] = trace.get("StringValue", "")
-    if message.source_arn:
-        found["DeadLetterQueueSourceArn"] = message.source_arn
-    return found if "All" in names else {key: value for key, value in found.items() if key in names}
-
-
-def _is_wanted(name: str, wanted: Any) -> bool:
-    return any(w in ("All", ".*") or w == name or (w.endswith(".*") and name.startswith(w[:-2])) for w in wanted)
 
 
 def _check_batch(entries: list[Request], sized: bool) -> None:

@@ -10,6 +10,7 @@ import heapq
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import random
 from typing import Literal
 
 from pyqs_celery.broker.client import BatchResult, EntryError, SqsClient
@@ -17,9 +18,9 @@ from pyqs_celery.broker.dead_letters import copy_of, dead_letter
 from pyqs_celery.broker.delivery import Delivery, Outgoing, QueueInfo
 from pyqs_celery.broker.publisher import batches
 from pyqs_celery.broker.queues import dead_letter_attributes, find_predefined
-from pyqs_celery.exceptions import BrokerError, QueueDoesNotExist
-from pyqs_celery.utils.backoff import backoff
-from pyqs_celery.utils.log import Sometimes
+from pyqs_celery.exceptions import BrokerError, BrokerUnavailable, QueueDoesNotExist
+from pyqs_celery.utils.backoff import backoff, longest_wait
+from pyqs_celery.utils.log import Troubles
 from pyqs_celery.worker.core.deferral import MAX_VISIBILITY_SECONDS
 from pyqs_celery.worker.core.values import Ack, DeadLetter, Hop, Release, Settled
 from pyqs_celery.worker.io import IoThreads
@@ -30,6 +31,15 @@ FLUSH_SECONDS = 0.05
 FLUSH_AT_ONCE_SECONDS = 0.005
 """For what somebody waits for: releases, and FIFO deletions, which let the next of their group run."""
 TRY_FOR_SECONDS = 600.0
+TRY_DONE_FOR_SECONDS = 12 * 3600.0
+"""For what is done but for its deletion: as long as a lease can be kept (AWS: ChangeMessageVisibility), for when that is given
+up the task runs again."""
+
+AGAIN = "trying again"
+_REFUSED = (
+    "allow sqs:DeleteMessage on this queue; until then no more of it is received, what was run is kept from running again, and "
+    "its deletion is tried again"
+)
 
 Settlement = Ack | Release | Hop | DeadLetter
 Kind = Literal["delete", "release", "move"]
@@ -58,6 +68,20 @@ class Entry:
         """The delivery it is about."""
         return self.action.delivery
 
+    @property
+    def is_done(self) -> bool:
+        """True if nothing but this entry's end keeps its task from being run again, or run too early."""
+        return (
+            self.copied or isinstance(self.action, Hop) or (isinstance(self.action, Ack) and not self.action.waited_for)
+        )
+
+    def give_up_at(self, error: EntryError) -> float:
+        """Until when it is worth trying again after this error; 0: not at all."""
+        looked_up_again = error.missing and self.kind != "release"
+        if error.lost or not (error.retryable or looked_up_again or (self.is_done and error.forbidden)):
+            return 0.0
+        return self.began + (TRY_DONE_FOR_SECONDS if self.is_done and not error.missing else TRY_FOR_SECONDS)
+
 
 @dataclass(slots=True)
 class Batch:
@@ -70,7 +94,8 @@ class Batch:
 class Acker:
     """Settles deliveries. ``queue(name)`` gives a queue's facts.
 
-    ``settled`` is called in the loop's thread with the ends; every entry ends exactly once.
+    ``settled`` is called in the loop's thread with the ends; every entry ends exactly once. ``refused`` is called there with
+    the name of a queue on which a deletion was denied, each time it was.
     """
 
     def __init__(
@@ -79,16 +104,18 @@ class Acker:
         queue: Callable[[str], QueueInfo],
         threads: IoThreads,
         settled: Callable[[list[Settled], float], None],
+        refused: Callable[[str, float], None],
     ) -> None:
         self._client = client
         self._queue = queue
         self._threads = threads
         self._settled = settled
+        self._refused = refused
         self._waiting: dict[tuple[str, Kind, str], Batch] = {}
         self._later: list[tuple[float, int, Entry]] = []
         self._urls: dict[str, str] = {}
         self._give_up_at = float("inf")
-        self._tell = Sometimes()
+        self._troubles = Troubles()
         self._order = 0
 
     # -- in the loop's thread ----------------------------------------------------------------------
@@ -140,10 +167,15 @@ class Acker:
             except BrokerError as exc:
                 return exc
 
-        self._threads.ask(attempt, lambda result, now: self._ended(kind, entries, result, now))
+        def ended(result: BatchResult | BrokerError, now: float) -> None:
+            self._ended(kind, entries, result, now)
+
+        hung = BrokerUnavailable("no answer came", queue=name)
+        self._threads.ask(attempt, ended, key=(name, kind), hung=lambda: hung)
 
     def _ended(self, kind: Kind, entries: list[Entry], result: BatchResult | BrokerError, now: float) -> None:
         settled: list[Settled] = []
+        luck = random()  # one for all, so that they stay together
         for number, entry in enumerate(entries):
             if isinstance(result, BrokerError):
                 error = EntryError.of(result)
@@ -154,7 +186,9 @@ class Acker:
                 continue
             else:
                 error = EntryError("NoAnswer", "SQS did not say what became of this entry")
-            self._failed(entry, kind, error, settled, now)
+            if error.forbidden and kind == "delete":
+                self._refused(entry.delivery.queue, now)
+            self._failed(entry, kind, error, settled, now, luck)
         if settled:
             self._settled(settled, now)
 
@@ -167,14 +201,16 @@ class Acker:
         else:
             settled.append(Settled(entry.action.tag, ok=True))
 
-    def _failed(self, entry: Entry, kind: Kind, error: EntryError, settled: list[Settled], now: float) -> None:
+    def _failed(
+        self, entry: Entry, kind: Kind, error: EntryError, settled: list[Settled], now: float, luck: float
+    ) -> None:
         entry.attempts += 1
-        wait = backoff(entry.attempts)
-        until = min(entry.began + TRY_FOR_SECONDS, self._give_up_at)
-        if error.retryable and not error.lost and now + wait < until:
+        wait = backoff(entry.attempts, most=longest_wait(throttled=error.throttled), random=lambda: luck)
+        hopeless = self._give_up_at < float("inf") and not error.retryable
+        if not hopeless and now + wait < min(entry.give_up_at(error), self._give_up_at):
             self._order += 1
             heapq.heappush(self._later, (now + wait, self._order, entry))
-            self._say(entry, kind, error, now, "trying again")
+            self._say(entry, kind, error, now, _REFUSED if error.forbidden and kind == "delete" else AGAIN)
         elif kind == "move" and not error.lost and isinstance(entry.action, DeadLetter) and not entry.given_up:
             self._say(entry, kind, error, now, _what_to_do(entry.action))
             entry.given_up = f"it could not be moved to {entry.action.target}: {error.message}"
@@ -189,10 +225,11 @@ class Acker:
             settled.append(Settled(entry.action.tag, ok=False, detail=detail, forbidden=error.forbidden))
 
     def _say(self, entry: Entry, kind: Kind, error: EntryError, now: float, end: str) -> None:
-        if self._tell((entry.delivery.queue, kind, error.code), now):
+        named = self._troubles.began((kind, error.code, end in (AGAIN, _REFUSED)), entry.delivery.queue, now)
+        if named is not None:
             logger.error(
                 "Queue %s: %s of message %s failed: %s %s; %s",
-                *(entry.delivery.queue, kind, entry.delivery.message_id, error.code, error.message, end),
+                *(named, kind, entry.delivery.message_id, error.code, error.message, end),
             )
 
     # -- in the threads ----------------------------------------------------------------------------

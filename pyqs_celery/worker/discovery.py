@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.delivery import QueueInfo
-from pyqs_celery.broker.queues import FoundQueues, QueueDirectory, is_pattern
+from pyqs_celery.broker.queues import FoundQueues, QueueDirectory, is_pattern, matches
 from pyqs_celery.exceptions import AccessDenied, BrokerError, InvalidRequest
-from pyqs_celery.utils.backoff import backoff
+from pyqs_celery.utils.backoff import SOON_SECONDS, backoff
 from pyqs_celery.utils.log import Sometimes
 from pyqs_celery.worker.config import WorkerConfig
+
+RECENTLY_SECONDS = 600.0
+"""For how long a queue that was served and vanished is looked for every few seconds."""
 
 logger = logging.getLogger("celery.worker.consumer.consumer")
 
@@ -38,12 +41,14 @@ class Discovery:
         self._client = client
         self._config = config
         self._wanted = wanted
+        self._excluded = config.exclude_queues
         self._found = found
         self._refused = refused
         self._again = threading.Event()
         self._stopped = False
         self._gone: set[str] = set()
         self._purged: set[str] = set()
+        self._vanished_at = float("-inf")
         self._tell = Sometimes()
 
     def start(self) -> None:
@@ -53,7 +58,36 @@ class Discovery:
     def vanished(self, name: str) -> None:
         """A queue is no longer there: forget what is known of it and look again."""
         self._gone.add(name)
+        self._vanished_at = time.monotonic()
         self._again.set()
+
+    @property
+    def lacking(self) -> str:
+        """What to say while no queue was found: nothing where only patterns wait for queues to come."""
+        named = [name for name in self._wanted if not is_pattern(name)]
+        return f"there is no queue {', '.join(named)}" if named else ""
+
+    def add(self, name: str) -> None:
+        """Serve this name or pattern too."""
+        self._excluded = tuple(each for each in self._excluded if each != name)
+        if name not in self._wanted:
+            self._wanted = (*self._wanted, name)
+        self._again.set()
+
+    def cancel(self, name: str) -> None:
+        """Serve this name or pattern no more, also where another pattern leads to it."""
+        self._wanted = tuple(each for each in self._wanted if each != name)
+        if name not in self._excluded:
+            self._excluded = (*self._excluded, name)
+        self._again.set()
+
+    def is_cancelled(self, queue: QueueInfo) -> bool:
+        """True if somebody has cancelled this queue while the worker runs."""
+        prefix = self._client.config.queue_name_prefix
+        return any(
+            matches(entry, queue.name, prefix) if is_pattern(entry) else entry in (queue.name, queue.logical)
+            for entry in self._excluded
+        )
 
     def stop(self) -> None:
         """Look no more."""
@@ -74,16 +108,23 @@ class Discovery:
                     return
                 failures += 1
                 self._say(type(exc), f"consumer: Cannot connect to {self._client.config.shown}: {exc}. Trying again")
-                self._again.wait(backoff(failures))
+                self._again.wait(backoff(failures, most=SOON_SECONDS))
                 continue
             failures, first = 0, False
             self._report(result)
-            complete = not (result.missing or result.denied or any(is_pattern(name) for name in self._wanted))
-            self._again.wait(None if complete else self._config.queue_refresh_seconds)
+            self._again.wait(self._pause(result))
+
+    def _pause(self, result: FoundQueues) -> float | None:
+        """How long until the next look; None: until somebody asks for one."""
+        every = self._config.queue_refresh_seconds
+        if result.missing and time.monotonic() - self._vanished_at < RECENTLY_SECONDS:
+            return min(every, SOON_SECONDS)
+        complete = not (result.missing or result.denied or any(is_pattern(name) for name in self._wanted))
+        return None if complete else every
 
     def _look(self) -> FoundQueues:
         config = self._config
-        result = self._directory.find(self._wanted, config.exclude_queues, create=config.create_queues)
+        result = self._directory.find(self._wanted, self._excluded, create=config.create_queues)
         if config.purge:
             for queue in result.queues:
                 if queue.name not in self._purged:
@@ -94,14 +135,22 @@ class Discovery:
 
     def _report(self, result: FoundQueues) -> None:
         every = f"looking again every {self._config.queue_refresh_seconds:g}s"
-        for name in result.missing:
-            self._say(name, f"Queue {name!r} does not exist; create it, or start with --create-queues; {every}")
-        for name in result.denied:
-            self._say(name, f"Queue {name!r}: access was denied; allow sqs:GetQueueUrl on it; {every}")
-        for name in result.empty_patterns:
-            self._say(name, f"No queue matches {name!r} yet; {every}")
+        missing, denied, empty = result.missing, tuple(result.denied), result.empty_patterns
+        if missing:
+            advice = "does not exist; create it, or start with --create-queues"
+            self._say(missing, f"Queue {_named(missing)} {advice}; {every}")
+        if denied:
+            self._say(denied, f"Queue {_named(denied)}: {result.denied[denied[0]]}; {every}")
+        if empty:
+            self._say(empty, f"No queue matches {_named(empty)} yet; {every}")
         self._found(result.queues)
 
     def _say(self, cause: object, sentence: str) -> None:
         if self._tell(cause, time.monotonic()):
             logger.error("%s", sentence)
+
+
+def _named(names: Sequence[str]) -> str:
+    """The first three, and how many more: one line for each cause, however many queues have it."""
+    shown = ", ".join(repr(name) for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} others"

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
+DESCRIPTORS_MOST = 10_240
+"""What every platform grants a process that may have more (macOS: OPEN_MAX)."""
+HANGS_SECONDS = 60.0
+"""How long a call may take before it counts as hanging. botocore's time limits hold for each read, so an answer that comes
+drop by drop can take longer than any of them."""
+THREADS_MOST = 64
 News = Callable[[float], None]
 """Something to be done by the loop, which calls it with the present instant (epoch seconds)."""
+
+
+def allow_descriptors() -> None:
+    """Let this process have as many descriptors as it may: each queue has a connection of its own."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS_MOST if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MOST)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class Inbox:
@@ -56,35 +74,116 @@ class Inbox:
         os.close(closed)
 
 
+@dataclass(eq=False, slots=True)
+class Job:
+    """One call. ``began`` is when a thread took it (monotonic), ``hung`` gives what stands for an answer that does not come."""
+
+    key: Hashable
+    call: Callable[[], Any]
+    then: Callable[[Any, float], None]
+    hung: Callable[[], Any] | None
+    began: float = 0.0
+    over: bool = False
+
+
 class IoThreads:
-    """A few threads that make calls in the order they come. ``post`` hands news to the loop's thread."""
+    """Threads that make calls, up to ``each`` at once for one key, so that a queue without answers keeps no other waiting.
 
-    def __init__(self, name: str, count: int, post: Callable[[News], None]) -> None:
+    Calls of one key are begun in the order they come. Threads are made when they are needed and ended when idle, but for
+    ``each`` of them. ``post`` hands news to the loop's thread.
+    """
+
+    def __init__(self, name: str, each: int, post: Callable[[News], None]) -> None:
+        self._name = name
+        self._each = each
         self._post = post
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True) for number in range(count)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._lock = threading.Lock()
+        self._handed: SimpleQueue[Job | None] = SimpleQueue()
+        self._waiting: dict[Hashable, deque[Job]] = {}
+        self._open: dict[Hashable, set[Job]] = {}
+        self._threads = 0
+        self._idle = 0
+        self._closed = False
 
-    def ask(self, call: Callable[[], Answer], then: Callable[[Answer, float], None]) -> None:
-        """Make a call in a thread, and hand what it returns to ``then(answer, now)`` in the loop's. It must not raise."""
+    def ask(
+        self,
+        call: Callable[[], Answer],
+        then: Callable[[Answer, float], None],
+        *,
+        key: Hashable = None,
+        hung: Callable[[], Answer] | None = None,
+    ) -> None:
+        """Make a call in a thread, and hand what it returns to ``then(answer, now)`` in the loop's. It must not raise.
 
-        def job() -> None:
-            answer = call()
-            self._post(lambda now: then(answer, now))
+        What ``hung`` returns is handed over instead if there is no answer within ``HANGS_SECONDS``; None waits for ever.
+        """
+        with self._lock:
+            self._waiting.setdefault(key, deque()).append(Job(key, call, then, hung))
+            self._begin(key)
 
-        self._jobs.put(job)
+    def look(self, now: float) -> int:
+        """Give up calls that hang (``now`` is monotonic); how many. Their threads are lost until the calls return."""
+        with self._lock:
+            late = [
+                job
+                for jobs in self._open.values()
+                for job in jobs
+                if job.hung is not None and now - job.began > HANGS_SECONDS
+            ]
+            for job in late:
+                self._end(job, job.hung() if job.hung is not None else None)
+        return len(late)
+
+    def _begin(self, key: Hashable) -> None:
+        """Hand over what may begin of a key."""
+        waiting = self._waiting[key]
+        while waiting:
+            running = len(self._open.get(key, ()))
+            most = THREADS_MOST if not running else THREADS_MOST // 2
+            if running >= self._each or (not self._idle and self._threads >= most):
+                return
+            job = waiting.popleft()
+            job.began = time.monotonic()
+            self._open.setdefault(key, set()).add(job)
+            if self._idle:
+                self._idle -= 1
+            else:
+                self._threads += 1
+                threading.Thread(target=self._run, name=f"{self._name}-{self._threads}", daemon=True).start()
+            self._handed.put(job)
+        del self._waiting[key]
+
+    def _end(self, job: Job, answer: Any) -> None:
+        """A call has its answer: tell the loop, and begin what waited for that."""
+        job.over = True
+        jobs = self._open[job.key]
+        jobs.discard(job)
+        if not jobs:
+            del self._open[job.key]
+        self._post(lambda now: job.then(answer, now))
+        for key in [job.key, *self._waiting]:
+            if key in self._waiting:
+                self._begin(key)
 
     def _run(self) -> None:
         while True:
-            job = self._jobs.get()
+            job = self._handed.get()
             if job is None:
                 return
-            job()
+            answer = job.call()
+            with self._lock:
+                self._idle += 1
+                if not job.over:
+                    self._end(job, answer)
+                if self._closed or self._idle > self._each:
+                    self._idle -= 1
+                    self._threads -= 1
+                    return
 
     def close(self) -> None:
-        """Let the threads end when the jobs before are done."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        """Let the threads end when the calls that were begun are done."""
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            for _ in range(self._idle):
+                self._handed.put(None)

@@ -6,10 +6,10 @@ import logging
 import time
 from collections.abc import Callable
 
-from pyqs_celery.broker.client import SqsClient
+from pyqs_celery.broker.client import EntryError, SqsClient
 from pyqs_celery.broker.delivery import QueueInfo
-from pyqs_celery.exceptions import BrokerError, QueueDoesNotExist
-from pyqs_celery.utils.log import Sometimes
+from pyqs_celery.exceptions import BrokerError
+from pyqs_celery.utils.log import Troubles
 from pyqs_celery.worker.core.values import Extend, Extended
 from pyqs_celery.worker.io import IoThreads
 
@@ -30,12 +30,17 @@ class Keeper:
         self._queue = queue
         self._threads = threads
         self._extended = extended
-        self._tell = Sometimes()
+        self._troubles = Troubles()
 
     def extend(self, action: Extend) -> None:
         """Renew the leases of up to ten deliveries of one queue."""
         queue = self._queue(action.queue)
-        self._threads.ask(lambda: self._ask(queue, action), self._extended)
+        self._threads.ask(
+            lambda: self._ask(queue, action),
+            self._extended,
+            key=action.queue,
+            hung=lambda: [Extended(tag, ok=False, detail="no answer came") for tag in action.tags],
+        )
 
     def _ask(self, queue: QueueInfo, action: Extend) -> list[Extended]:
         handles = {
@@ -46,13 +51,17 @@ class Keeper:
                 queue, [(tag, handle, action.seconds) for tag, handle in handles.items()]
             )
         except BrokerError as exc:
-            if self._tell((queue.name, type(exc)), time.monotonic()):
-                logger.error("Queue %s: leases could not be renewed: %s; trying again", queue.name, exc)
-            lost = isinstance(exc, QueueDoesNotExist)
-            return [Extended(int(tag), ok=False, lost=lost, detail=str(exc)) for tag in handles]
+            named = self._troubles.began(type(exc), queue.name, time.monotonic())
+            if named is not None:
+                logger.error("Queue %s: leases could not be renewed: %s; trying again", named, exc)
+            return [Extended(int(tag), ok=False, detail=str(exc)) for tag in handles]
         return [
-            Extended(int(tag), ok=True)
-            if tag not in result.failed
-            else Extended(int(tag), ok=False, lost=result.failed[tag].lost, detail=result.failed[tag].message)
+            Extended(int(tag), ok=True) if tag not in result.failed else _failure(int(tag), result.failed[tag])
             for tag in handles
         ]
+
+
+def _failure(tag: int, error: EntryError) -> Extended:
+    """SQS calls a lease that ran out MessageNotInflight, and a message that is not there an invalid value."""
+    gone = error.lost and error.code.startswith("InvalidParameterValue")
+    return Extended(tag, ok=False, lost=error.lost, gone=gone, detail=error.message)

@@ -6,7 +6,6 @@ and ``sqs_delivery = "celery"`` turns all defaults to Celery's at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from pyqs_celery.app.options import acks_late, starts_per_second
 from pyqs_celery.broker.config import BrokerConfig
 from pyqs_celery.broker.delivery import QueueInfo
 from pyqs_celery.broker.queues import dead_letter_name
+from pyqs_celery.wire.envelope import LONGEST_NAME
 from pyqs_celery.wire.message import Head
 from pyqs_celery.worker.config import WorkerConfig
 from pyqs_celery.worker.core.values import CoreConfig, QueuePolicy, TaskPolicy
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
 
 SHORTEST_LEASE_SECONDS = 5
-"""A queue's own visibility timeout shortens leases, but not below what renewing them in time needs."""
+"""A visibility timeout shortens leases, but not below what renewing them in time needs."""
+DEFAULT_LEASE_SECONDS = 60
+LONGEST_UNASKED_SECONDS = 120
+"""What ``visibility_timeout`` of the transport options may make of a lease. Celery's users set it to hours, since Celery renews
+nothing; here it would only keep a dead worker's messages hidden for hours."""
 
 
 def core_config(config: WorkerConfig, *, keeps_results: bool = False) -> CoreConfig:
@@ -41,9 +45,7 @@ def core_config(config: WorkerConfig, *, keeps_results: bool = False) -> CoreCon
 
 def queue_policy(info: QueueInfo, config: WorkerConfig, broker: BrokerConfig, dead_letters: Any) -> QueuePolicy:
     """How one queue is served. ``dead_letters`` is the setting ``sqs_dead_letter_queue``."""
-    lease = min(config.lease_seconds, max(SHORTEST_LEASE_SECONDS, info.visibility_timeout_seconds))
-    if broker.visibility_timeout is not None:
-        lease = min(lease, max(SHORTEST_LEASE_SECONDS, broker.visibility_timeout))
+    lease = lease_seconds(config.lease_seconds, broker.visibility_timeout, info.visibility_timeout_seconds)
     target = dead_letter_name(info.name, dead_letters)
     if info.redrive is not None and target is not None:
         target = info.redrive.dead_letter_name
@@ -63,37 +65,65 @@ def queue_policy(info: QueueInfo, config: WorkerConfig, broker: BrokerConfig, de
     )
 
 
+def lease_seconds(wanted: int | None, option: int | None, own: int) -> int:
+    """How long a receipt hides a message of a queue whose ``own`` visibility timeout this is.
+
+    ``wanted`` is ``worker_lease_seconds``, which holds if it is set. Then ``option`` does, the transport options'
+    ``visibility_timeout``, up to two minutes. If neither is set it is a minute, or ``own`` if that is shorter.
+    """
+    if wanted is not None:
+        return max(1, wanted)
+    if option is not None:
+        return max(SHORTEST_LEASE_SECONDS, min(LONGEST_UNASKED_SECONDS, option))
+    return max(SHORTEST_LEASE_SECONDS, min(DEFAULT_LEASE_SECONDS, own))
+
+
 def may_import(path: str, patterns: tuple[str, ...]) -> bool:
-    """True if a message may cause the module of ``path`` to be imported: only below what the worker was started with."""
-    return any(fnmatchcase(path, pattern) or path.startswith(f"{pattern}.") for pattern in patterns)
+    """True if a message may cause the module of ``path`` to be imported: only below what the worker was started with.
+
+    Names with two leading underscores (``shop.__main__``) are never meant: importing such a module runs a program. A pattern
+    that begins with a wildcard (``*``) opens nothing, since it would open all of Python.
+    """
+    parts = path.split(".")
+    if len(path) > LONGEST_NAME or not all(part.isidentifier() and not part.startswith("__") for part in parts):
+        return False
+    named = (pattern for pattern in patterns if pattern[:1].isidentifier())
+    return any(fnmatchcase(path, pattern) or path.startswith(f"{pattern}.") for pattern in named)
 
 
-def task_policies(app: Celery, config: WorkerConfig) -> Callable[[Head], TaskPolicy]:
-    """A function from a message's head to how its deliveries are treated."""
-    known: dict[str, TaskPolicy] = {}
-    unknown = TaskPolicy(known=False)
-    sealed = TaskPolicy(
-        acks_late=True,
-        hard_time_limit=config.time_limit,
-        soft_time_limit=config.soft_time_limit,
-    )
+class TaskPolicies:
+    """From a message's head to how its deliveries are treated."""
 
-    def policy(head: Head) -> TaskPolicy:
+    def __init__(self, app: Celery, config: WorkerConfig) -> None:
+        self._app = app
+        self._config = config
+        self._known: dict[str, TaskPolicy] = {}
+        self._unknown = TaskPolicy(known=False)
+        self._sealed = TaskPolicy(
+            acks_late=True,
+            hard_time_limit=config.time_limit,
+            soft_time_limit=config.soft_time_limit,
+        )
+
+    def __call__(self, head: Head) -> TaskPolicy:
+        """The policy for one."""
         if head.sealed:
-            return sealed
+            return self._sealed
         name = head.task or ""
-        found = known.get(name)
+        found = self._known.get(name)
         if found is not None:
             return found
-        task = app.tasks.get(name)
+        task = self._app.tasks.get(name)
         if task is not None:
-            found = known[name] = policy_of(task, app.conf, config)
+            found = self._known[name] = policy_of(task, self._app.conf, self._config)
             return found
-        if head.protocol == "pyqs" and may_import(name, config.import_patterns):
+        if head.protocol == "pyqs" and may_import(name, self._config.import_patterns):
             return TaskPolicy(known=False, importable=True)
-        return unknown
+        return self._unknown
 
-    return policy
+    def forget(self, name: str) -> None:
+        """A task's attributes have changed: read them anew."""
+        self._known.pop(name, None)
 
 
 def policy_of(task: Any, conf: Any, config: WorkerConfig) -> TaskPolicy:

@@ -11,6 +11,7 @@ MOTO_DIFFERS = {
     "a_lost_lease_cannot_be_extended": "it extends leases that have ended",
     "start_message_move_task_moves_them_back": "it answers 500",
     "control_characters_are_refused": "it takes them",
+    "a_fifo_receive_whose_answer_was_lost_is_made_again_by_its_attempt_id": "it takes no notice of attempt ids",
 }
 
 
@@ -329,3 +330,13 @@ def test_purging(ask):
 def test_tags(ask):
     url = ask.client.create_queue(QueueName=f"tags-{ask.run}", tags={"a": "1"})["QueueUrl"]
     assert ask.client.list_queue_tags(QueueUrl=url)["Tags"] == {"a": "1"}
+
+
+def test_a_fifo_receive_whose_answer_was_lost_is_made_again_by_its_attempt_id(ask):
+    url = ask.queue(FifoQueue="true", ContentBasedDeduplication="true", VisibilityTimeout=60)
+    for number in range(3):
+        ask.send(url, str(number), MessageGroupId="g")
+    first = ask.receive(url, 2, ReceiveRequestAttemptId="one")
+    again = ask.receive(url, 2, ReceiveRequestAttemptId="one")
+    assert [message["MessageId"] for message in again] == [message["MessageId"] for message in first]
+    assert [message["ReceiptHandle"] for message in again] == [message["ReceiptHandle"] for message in first]

@@ -70,6 +70,7 @@ class Worker:
                     "PYTHONPATH": f"{ROOT}{os.pathsep}{APP}",
                     "DIARY": str(self.diary.path),
                     "C_FORCE_ROOT": "1",
+                    "PYQS_CELERY_CONTROL_DIR": str(folder / "control"),
                     **variables,
                 },
                 cwd=folder,

@@ -13,43 +13,80 @@ BATCH = 10
 SMOOTHING = 0.2
 HORIZON_SECONDS = 1.0
 BUFFER_FLOOR = 20
+PATIENCE_SECONDS = 5.0
+"""How long a message may wait here for a slot before it goes back: it was fetched in the belief that tasks are short."""
+BODY_BYTES_MOST = 32 * 1024 * 1024
+"""How much message text to hold beyond what runs; how large messages are is learnt from those that came."""
+UNSETTLED_MOST = 100
+"""How many messages of a queue may wait to be deleted, released or sent again before no more of it are received."""
 
 
-class RuntimeEstimate:
-    """A moving mean of how long tasks occupy a slot, in seconds."""
+class MovingMean:
+    """A moving mean: of how long tasks occupy a slot, in seconds, or of how large messages are."""
 
     def __init__(self) -> None:
         self.mean: float | None = None
 
-    def add(self, seconds: float) -> None:
+    def add(self, measured: float) -> None:
         """Take one more measurement into the mean."""
-        seconds = max(0.0, seconds)
-        self.mean = seconds if self.mean is None else self.mean + SMOOTHING * (seconds - self.mean)
+        measured = max(0.0, measured)
+        self.mean = measured if self.mean is None else self.mean + SMOOTHING * (measured - self.mean)
+
+    def add_at_least(self, measured: float) -> None:
+        """It has turned out to be no less than this."""
+        self.mean = max(measured, self.mean or 0.0)
 
 
-def capacity(config: CoreConfig, mean_runtime: float | None) -> int:
-    """The most deliveries to hold at once: the slots and a buffer."""
+def is_adaptive(config: CoreConfig) -> bool:
+    """True if how much is held is measured; else somebody has said how much."""
+    return config.prefetch_multiplier is None and not config.simple
+
+
+def capacity(config: CoreConfig, mean_runtime: float | None, mean_bytes: float | None = None) -> int:
+    """The most deliveries to hold at once: the slots and a buffer, which large messages make smaller."""
+    slots = config.concurrency
+    return min(config.max_held, slots + min(_buffer(config, mean_runtime), _fitting(mean_bytes)))
+
+
+def _buffer(config: CoreConfig, mean_runtime: float | None) -> int:
     slots = config.concurrency
     if config.simple or config.prefetch_multiplier == 1:
-        return slots
+        return 0
     if config.prefetch_multiplier == 0:
         return config.max_held
     if config.prefetch_multiplier is not None:
-        return min(config.max_held, slots * config.prefetch_multiplier)
+        return slots * (config.prefetch_multiplier - 1)
     if mean_runtime is None or mean_runtime >= HORIZON_SECONDS:
-        return slots
+        return 0
     most = max(BUFFER_FLOOR, 4 * slots)
     wanted = most if mean_runtime <= 0 else int(slots * HORIZON_SECONDS / mean_runtime)
-    return min(config.max_held, slots + min(most, wanted))
+    return min(most, wanted)
 
 
-def wanted(*, capacity: int, slots: int, in_hand: int, queue_in_hand: int, queue_ready: int) -> int:
+def _fitting(mean_bytes: float | None) -> int:
+    return int(BODY_BYTES_MOST / max(1.0, mean_bytes or 1.0))
+
+
+def held_most(config: CoreConfig, mean_bytes: float | None) -> int:
+    """The most deliveries to hold at once with those that are being deleted, released or moved."""
+    return min(config.max_held, config.concurrency + 2 * _fitting(mean_bytes))
+
+
+def wanted(
+    *, capacity: int, slots: int, in_hand: int, queue_in_hand: int, queue_ready: int, reserved: int, is_quiet: bool
+) -> int:
     """How many messages to ask one queue for now; 0 means do not poll.
 
     Full batches are waited for while there is still work ready; a queue of which nothing is in hand may always ask for
     one as long as there is a buffer or a free slot, so a busy queue cannot shut out a quiet one.
+
+    As every queue has a poll of its own, what they bring together may be more than there is room for: by one for
+    each queue. A quiet one, of several and whose last poll brought nothing, asks for one; the others leave ``reserved``, which
+    polls of the last moment may still bring.
     """
     free = capacity - in_hand
+    if free > 0:
+        free = 1 if is_quiet else max(1, free - reserved)
     if free >= BATCH:
         return BATCH
     if queue_ready == 0 and free > 0:

@@ -34,8 +34,9 @@ ACK = Verdict("ack")
 
 def is_last_delivery(queue: QueuePolicy, delivery: Delivery) -> bool:
     """True if a failure of this delivery is final: SQS's redrive or our own limit takes it next."""
-    limit = queue.max_receive_count or queue.max_deliveries
-    return delivery.receive_count >= limit
+    if queue.max_receive_count:
+        return delivery.receive_count >= queue.max_receive_count
+    return delivery.tries >= queue.max_deliveries
 
 
 def failure_delay(queue: QueuePolicy, delivery: Delivery, task: str | None) -> int:
@@ -48,7 +49,7 @@ def failure_delay(queue: QueuePolicy, delivery: Delivery, task: str | None) -> i
         known = [count for count in queue.backoff if count <= delivery.receive_count]
         delay = queue.backoff[max(known)] if known else queue.backoff[min(queue.backoff)]
     if queue.max_receive_count is None and queue.dead_letter_queue is None:
-        beyond = max(0, delivery.receive_count - queue.max_deliveries + 1)
+        beyond = max(0, delivery.tries - queue.max_deliveries + 1)
         delay = max(delay, 1) * 2 ** min(beyond, 16)
     return min(MAX_VISIBILITY_SECONDS, int(delay))
 
@@ -63,7 +64,7 @@ def after_failure(
 ) -> Verdict:
     """A failed run. ``final``: the task itself gave up, so it goes to the dead-letter queue at once."""
     delay = failure_delay(queue, delivery, task)
-    ours = queue.max_receive_count is None and delivery.receive_count >= queue.max_deliveries
+    ours = queue.max_receive_count is None and delivery.tries >= queue.max_deliveries
     if queue.dead_letter_queue is not None and (final or ours):
         return Verdict("dead_letter", delay, reason, exception)
     return Verdict("release", delay, reason, exception)

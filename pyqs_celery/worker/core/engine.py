@@ -26,7 +26,7 @@ from pyqs_celery.outcome import Outcome
 from pyqs_celery.wire.message import Head
 from pyqs_celery.worker.core import credit, leases
 from pyqs_celery.worker.core.admission import admit
-from pyqs_celery.worker.core.deferral import Plan, plan
+from pyqs_celery.worker.core.deferral import Plan
 from pyqs_celery.worker.core.disposition import (
     ACK,
     Verdict,
@@ -45,7 +45,7 @@ from pyqs_celery.worker.core.rates import RateLimits
 from pyqs_celery.worker.core.recordings import Recordings
 from pyqs_celery.worker.core.renewals import Renewals
 from pyqs_celery.worker.core.slots import Slots
-from pyqs_celery.worker.core.snapshot import snapshot_of
+from pyqs_celery.worker.core.snapshot import View, snapshot_of
 from pyqs_celery.worker.core.timers import Timers
 from pyqs_celery.worker.core.values import (
     Ack,
@@ -69,8 +69,6 @@ from pyqs_celery.worker.core.values import (
 
 UNREAD = TaskPolicy(known=True)
 EXPIRED = Fault("TaskRevokedError", "expired")
-CAREFUL_SECONDS = 60.0
-"""How long after the last sign of a failing message a FIFO queue is received from one by one."""
 
 
 class WorkerCore:
@@ -92,7 +90,7 @@ class WorkerCore:
         self._ledger = Ledger(self._queues, self._ready, self._timers)
         self._renewals = Renewals(self._ledger, self._timers, config.max_lease_seconds)
         self._rates = RateLimits()
-        self._runtime = credit.RuntimeEstimate()
+        self._runtime = credit.MovingMean()
         self._slots = Slots()
         self._recordings = Recordings(self._ledger, self._slots, self._timers)
         self._stop: StopMode | None = None
@@ -108,15 +106,24 @@ class WorkerCore:
 
     def on_polled(self, queue: str, deliveries: Sequence[Delivery], now: float, error: bool = False) -> None:
         """The one answer to each Poll: what it brought, nothing, or ``error``."""
-        self._queues.poll_ended(queue)
+        self._queues.poll_ended(queue, len(deliveries))
         policy = self._queues.policy(queue)
         if policy.fifo and any(delivery.receive_count > 1 for delivery in deliveries):
-            self._queues.be_careful(queue, now + CAREFUL_SECONDS)
+            self._ledger.troubled.setdefault(queue, 0.0)
         for delivery in deliveries:
             self._ledger.take(delivery, policy)
         self._admit_promoted(now)
-        if self._stop is not None:
+        if self._stop is not None or queue in self._queues.cancelled or self._queues.is_resting(queue, now):
             self._give_back_unstarted(queue)
+
+    def on_cancelled(self, queue: str) -> None:
+        """Somebody wants this queue served no more: what is unstarted of it goes back."""
+        self._queues.cancelled.add(queue)
+        self._give_back_unstarted(queue)
+
+    def on_awake(self, now: float) -> None:
+        """The shell has waited, or was stopped (SIGSTOP): before anything else is told, leases that ended meanwhile are lost."""
+        self._renewals.wake(now)
 
     def on_slot_ready(self, slot: int, now: float) -> None:
         """A child is there and idle."""
@@ -135,6 +142,7 @@ class WorkerCore:
         if held.fault is not None:
             self._recordings.end(held)
         elif not held.waits_for_ack:
+            self._renewals.has_lost(held, now)
             self._bury(held, reason)
 
     def on_revoked(self, signums: Mapping[str, int], now: float) -> None:
@@ -171,7 +179,7 @@ class WorkerCore:
         elif outcome.kind in ("failed", "rejected", "expired", "revoked"):
             event = outcome.kind if outcome.kind != "rejected" else "failed"
             self._ledger.note(event, held, outcome.reason, outcome)
-        if held.lease_lost:
+        if self._renewals.has_lost(held, now):
             self._ledger.note("repeated", held, "its lease was lost while it ran, so it may run again", outcome)
         self._ledger.finish(held, self._verdict(held, outcome))
 
@@ -181,8 +189,11 @@ class WorkerCore:
             held = self._ledger.get(result.tag)
             if held is None or held.settlement is None:
                 continue
-            if result.forbidden:
-                self._queues.forbid(held.queue.name, now)
+            self._learn(held, result, now)
+            settled = held.settlement
+            if result.ok and isinstance(settled, Ack) and settled.delivery is not held.delivery:
+                self._ledger.ack_newest(held)  # it came again meanwhile
+                continue
             if held.waits_for_ack:
                 self._early_ack_done(held, result, now)
                 continue
@@ -191,15 +202,23 @@ class WorkerCore:
                 if not result.ok:
                     self._ledger.note("repeated", held, result.detail)
                 continue
-            settled = held.settlement
-            if result.ok and isinstance(settled, Ack) and settled.delivery is not held.delivery:
-                self._ledger.settle(held, Ack(held.tag, held.delivery))  # it came again meanwhile: newest handle
-                continue
             if not result.ok and not isinstance(settled, Release):
                 self._ledger.note("repeated", held, result.detail)
             elif isinstance(settled, DeadLetter) and result.ok:
                 self._ledger.note("dead_lettered", held, settled.target)
             self._ledger.drop(held, passed=result.ok and not isinstance(settled, Release))
+
+    def _learn(self, held: Held, result: Settled, now: float) -> None:
+        """What the end of a settlement says of our permission to delete."""
+        if result.forbidden:
+            self._queues.forbid(held.queue.name, now)
+        elif result.ok and isinstance(held.settlement, Ack):
+            self._queues.allow(held.queue.name)
+
+    def on_refused(self, queue: str, now: float) -> None:
+        """A deletion was denied and is tried again: what would run only to stay on its queue goes back."""
+        self._queues.refuse(queue, now)
+        self._give_back_unstarted(queue)
 
     def on_extended(self, results: Iterable[Extended], now: float) -> None:
         """How the renewals of leases ended."""
@@ -221,9 +240,7 @@ class WorkerCore:
         """Everything that is to be done now; each action is handed out once."""
         self._run_timers(now)
         self._admit_promoted(now)
-        while self._ledger.troubled:
-            queue, delay = self._ledger.troubled.popitem()
-            self._queues.be_careful(queue, now + delay + CAREFUL_SECONDS)
+        self._queues.be_careful(self._ledger.troubled, now)
         self._recordings.dispatch(now)
         if self._stop is None:
             self._dispatch_ready(now)
@@ -257,6 +274,11 @@ class WorkerCore:
     def stopping(self) -> StopMode | None:
         """How it is being stopped, if it is."""
         return self._stop
+
+    @property
+    def view(self) -> View:
+        """What it holds, to be looked at only."""
+        return View(self._ledger, self._queues, self._slots)
 
     def snapshot(self) -> dict[str, Any]:
         """Counts by state and by queue, and what each slot runs; for inspect and dumps."""
@@ -300,14 +322,7 @@ class WorkerCore:
                 self._make_ready(held, now)
 
     def _plan(self, held: Held, eta: float, now: float) -> Plan | None:
-        return plan(
-            eta,
-            now,
-            fifo=held.queue.fifo,
-            receive_count=held.delivery.receive_count,
-            max_receive_count=held.queue.max_receive_count,
-            hold_horizon=self.config.hold_horizon_seconds,
-        )
+        return held.plan(eta, now, self.config.hold_horizon_seconds)
 
     def _wait(self, held: Held, waiting: Plan | None, eta: float, now: float) -> None:
         if waiting is None:
@@ -334,6 +349,8 @@ class WorkerCore:
                 return
         held.state = "ready"
         self._ready.add(held.queue.name, held.tag)
+        if credit.is_adaptive(self.config):
+            self._timers.add(now + credit.PATIENCE_SECONDS, held.tag, "patience")
 
     # -- running -----------------------------------------------------------------------------------
 
@@ -357,8 +374,7 @@ class WorkerCore:
         if not policy.acks_late:
             held.acked_early = True
             held.waits_for_ack = self.config.ack_before_run_waits
-            held.settlement = Ack(held.tag, held.delivery)
-            self._ledger.out.append(held.settlement)
+            self._ledger.ack_newest(held)
         if not held.waits_for_ack:
             self._start(held, now)
 
@@ -414,6 +430,7 @@ class WorkerCore:
     # -- time --------------------------------------------------------------------------------------
 
     def _run_timers(self, now: float) -> None:
+        self._renewals.wake(now)
         for tag, kind in self._timers.pop_due(now):
             held = self._ledger.get(tag)
             if held is None:
@@ -422,6 +439,9 @@ class WorkerCore:
                 self._renewals.look_at(held, now)
             elif kind == "due" and held.state == "deferred" and held.due_at <= now:
                 self._make_ready(held, now)
+            elif kind == "patience" and held.state == "ready" and held.queue.name not in self._queues.full:
+                self._runtime.add_at_least(credit.PATIENCE_SECONDS)
+                self._ledger.give_up_waiting(held)
             elif kind == "kill" and held.state == "running" and held.kill_at is not None and held.kill_at <= now:
                 self._kill(held, "hard time limit")
         self._renewals.flush(now)
@@ -429,10 +449,11 @@ class WorkerCore:
     # -- polling and stopping ----------------------------------------------------------------------
 
     def _capacity(self) -> int:
-        return credit.capacity(self.config, self._runtime.mean)
+        return credit.capacity(self.config, self._runtime.mean, self._ledger.body_size.mean)
 
     def _poll(self, now: float) -> None:
-        if not self._slots:
+        most = credit.held_most(self.config, self._ledger.body_size.mean)
+        if not self._slots or len(self._ledger) >= most:
             return
         capacity = self._capacity()
         slots = self.config.concurrency
@@ -444,12 +465,14 @@ class WorkerCore:
                 in_hand=in_hand,
                 queue_in_hand=self._queues.in_hand(name),
                 queue_ready=self._ready.count(name),
+                reserved=self._queues.promised(now),
+                is_quiet=self._queues.is_quiet(name),
             )
             count = min(count, self._queues.batch_limit(name, now, count))
             if self.config.simple:
                 count = min(count, 1) if self._slots.idle > in_hand - self._queues.total_running else 0
-            if count > 0 and len(self._ledger) < self.config.max_held:
-                self._queues.poll_began(name)
+            if count > 0:
+                self._queues.poll_began(name, count, now)
                 self._ledger.out.append(Poll(name, count))
 
     def _give_back_unstarted(self, queue: str) -> None:

@@ -24,6 +24,7 @@ from typing import Literal
 
 from pyqs_celery.broker.delivery import Delivery
 from pyqs_celery.wire.message import Head
+from pyqs_celery.worker.core.deferral import Plan, plan
 from pyqs_celery.worker.core.disposition import Verdict
 from pyqs_celery.worker.core.values import Ack, DeadLetter, Fault, Hop, KillReason, QueuePolicy, Release, TaskPolicy
 
@@ -58,6 +59,7 @@ class Held:
     acked_early: bool = False
     waits_for_ack: bool = False
     extending: bool = False
+    asked_at: float = 0.0
     lease_lost: bool = False
     settlement: Settlement | None = None
 
@@ -74,9 +76,20 @@ class Held:
     @property
     def keeps_lease(self) -> bool:
         """True while losing the lease would do harm."""
-        if self.state == "gone" or self.lease_lost or (self.acked_early and not self.waits_for_ack):
+        if self.state == "gone" or self.lease_lost or (self.acked_early and self.settlement is None):
             return False
         return not isinstance(self.settlement, Release)
+
+    def plan(self, eta: float, now: float, hold_horizon: float) -> Plan | None:
+        """How to wait for ``eta``; None if it is due."""
+        return plan(
+            eta,
+            now,
+            fifo=self.queue.fifo,
+            receive_count=self.delivery.receive_count,
+            max_receive_count=self.queue.max_receive_count,
+            hold_horizon=hold_horizon,
+        )
 
     @property
     def group(self) -> tuple[str, str] | None:

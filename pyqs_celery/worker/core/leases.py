@@ -15,6 +15,7 @@ from pyqs_celery.worker.core.values import Extend
 BATCH = 10
 RENEW_AT = 1 / 3
 RETRY_AT = 1 / 6
+LAST_TRY_SECONDS = 1.0
 MARGIN = 0.05
 """The last part of a lease in which nothing is started any more, since the answer may be late."""
 
@@ -26,8 +27,9 @@ def renew_at(held: Held) -> float:
 
 
 def retry_at(held: Held, now: float) -> float:
-    """When to try again after a renewal that failed for want of an answer."""
-    return min(held.lease_until, now + held.queue.lease_seconds * RETRY_AT)
+    """When to try again after a renewal that failed for want of an answer: while there is time, before the end."""
+    rest = held.lease_until - now
+    return now + min(held.queue.lease_seconds * RETRY_AT, rest / 2 if rest > LAST_TRY_SECONDS else rest)
 
 
 def is_safe(held: Held, now: float) -> bool:

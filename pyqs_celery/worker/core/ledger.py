@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from pyqs_celery.broker.delivery import Delivery
 from pyqs_celery.outcome import Outcome
 from pyqs_celery.worker.core import leases
+from pyqs_celery.worker.core.credit import MovingMean
 from pyqs_celery.worker.core.disposition import Verdict
 from pyqs_celery.worker.core.fairness import ReadyQueues
 from pyqs_celery.worker.core.held import Held, Settlement
@@ -31,6 +33,7 @@ class Ledger:
         self.out: list[Action] = []
         self.promoted: deque[Held] = deque()
         self.troubled: dict[str, float] = {}
+        self.body_size = MovingMean()
         self._queues = queues
         self._ready = ready
         self._timers = timers
@@ -38,6 +41,7 @@ class Ledger:
         self._by_message: dict[tuple[str, str], int] = {}
         self._groups: dict[tuple[str, str], deque[int]] = {}
         self._noted: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._unrun: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._next_tag = 0
 
     def __len__(self) -> int:
@@ -57,6 +61,8 @@ class Ledger:
         known = self._by_message.get((delivery.queue, delivery.message_id))
         if known is not None and self._renew_copy(self._held[known], delivery):
             return
+        unrun = self._unrun.get((delivery.queue, delivery.message_id), 0)
+        delivery = replace(delivery, unrun_count=unrun) if unrun else delivery
         self._next_tag += 1
         until = delivery.received_at + policy.lease_seconds
         held = Held(self._next_tag, delivery, policy, lease_until=until, held_since=delivery.received_at)
@@ -64,6 +70,7 @@ class Ledger:
         self._by_message[delivery.queue, delivery.message_id] = held.tag
         self._queues.count_in_hand(delivery.queue, +1)
         self._timers.add(leases.renew_at(held), held.tag, "lease")
+        self.body_size.add(len(delivery.body))
         if held.group is None:
             self.promoted.append(held)
             return
@@ -81,14 +88,18 @@ class Ledger:
         held.held_since = delivery.received_at
         held.lease_lost = False
         self._timers.add(leases.renew_at(held), held.tag, "lease")
+        if held.acked_early and held.settlement is None:
+            self.ack_newest(held)
         return True
 
     # -- out ---------------------------------------------------------------------------------------
 
     def finish(self, held: Held, verdict: Verdict) -> None:
-        """Settle by ``verdict``; a delivery acked before its run is over already."""
-        if held.acked_early:
+        """Settle by ``verdict``; one acked before its run is over already, or when that is confirmed."""
+        if held.acked_early and held.settlement is None:
             self.drop(held, passed=True)
+        elif held.acked_early:
+            self._wait_for_end(held)
         elif verdict.kind == "ack":
             self.settle(held, Ack(held.tag, held.delivery))
         elif held.lease_lost:
@@ -101,7 +112,8 @@ class Ledger:
             self.settle(held, Release(held.tag, held.delivery, verdict.delay_seconds))
             if held.group is not None:
                 self.troubled[held.queue.name] = verdict.delay_seconds
-                self._give_back_group(held)
+                waiting = self._groups[held.group]
+                self._give_back_behind(waiting, waiting.index(held.tag))
 
     def start(self, held: Held, now: float) -> None:
         """A child has it."""
@@ -118,14 +130,36 @@ class Ledger:
 
     def settle(self, held: Held, settlement: Settlement) -> None:
         """Ask for a settlement; its end comes by ``on_settled``."""
-        self._uncount(held)
-        held.state = "settling"
+        if held.unstarted and isinstance(settlement, Release):
+            self._count_unrun(held)
+        self._wait_for_end(held)
         held.settlement = settlement
         self.out.append(settlement)
+
+    def ack_newest(self, held: Held) -> None:
+        """Delete a message by its newest receipt, whatever becomes of its task."""
+        again = Ack(held.tag, held.delivery, waited_for=held.waits_for_ack)
+        held.settlement = again
+        self.out.append(again)
+
+    def _wait_for_end(self, held: Held) -> None:
+        self._uncount(held)
+        if held.state != "settling":
+            self._queues.count_unsettled(held.queue.name, +1)
+        held.state = "settling"
+
+    def _count_unrun(self, held: Held) -> None:
+        """Remember that this receipt was no try of its task; SQS counts it all the same."""
+        key = (held.delivery.queue, held.delivery.message_id)
+        self._unrun[key] = self._unrun.pop(key, 0) + 1
+        if len(self._unrun) > NOTED_MOST:
+            self._unrun.popitem(last=False)
 
     def drop(self, held: Held, *, passed: bool) -> None:
         """Forget a delivery; ``passed`` lets the next of its FIFO group run."""
         self._uncount(held)
+        if held.state == "settling":
+            self._queues.count_unsettled(held.queue.name, -1)
         held.state = "gone"
         self._held.pop(held.tag, None)
         key = (held.delivery.queue, held.delivery.message_id)
@@ -139,6 +173,15 @@ class Ledger:
         for held in self:
             if held.queue.name == queue and held.unstarted:
                 self.settle(held, Release(held.tag, held.delivery, 0))
+
+    def give_up_waiting(self, held: Held) -> None:
+        """It has waited too long for a slot here: let another worker have it, if SQS delivers it once more."""
+        most = held.queue.max_receive_count
+        if most is None or held.delivery.receive_count < most:
+            self.note("released", held, "it waited here too long for a free process")
+            self.settle(held, Release(held.tag, held.delivery, 0))
+            if held.group is not None:
+                self._give_back_behind(self._groups[held.group], 0)
 
     def lose_lease(self, held: Held, detail: str) -> None:
         """Another worker may have the message by now; unless it runs already, it is not ours any more."""
@@ -161,24 +204,22 @@ class Ledger:
         waiting = self._groups.get(group)
         if waiting is None or held.tag not in waiting:
             return
-        was_first = waiting[0] == held.tag
+        place = waiting.index(held.tag)
+        if not passed:
+            self._give_back_behind(waiting, place)
         waiting.remove(held.tag)
         if not waiting:
             del self._groups[group]
-        elif was_first:
+        elif place == 0 and passed:
             follower = self._held[waiting[0]]
-            if not passed:
-                self._give_back_group(follower, also_first=True)
-            elif follower.state == "received":
+            if follower.state == "received":
                 self.promoted.append(follower)
 
-    def _give_back_group(self, first: Held, *, also_first: bool = False) -> None:
-        """Release, unrun, what is held of a FIFO group behind a message that was not deleted."""
-        if first.group is None:
-            return
-        for tag in list(self._groups.get(first.group, ())):
+    def _give_back_behind(self, waiting: Iterable[int], place: int) -> None:
+        """Release, unrun, what is held of a FIFO group behind a message that was not deleted, which is at this place."""
+        for tag in list(waiting)[place + 1 :]:
             held = self._held[tag]
-            if (held is not first or also_first) and held.unstarted:
+            if held.unstarted:
                 self.settle(held, Release(held.tag, held.delivery, 0))
 
     # -- telling -----------------------------------------------------------------------------------

@@ -8,7 +8,10 @@ from pyqs_celery.worker.core import leases
 from pyqs_celery.worker.core.held import Held
 from pyqs_celery.worker.core.ledger import Ledger
 from pyqs_celery.worker.core.timers import Timers
-from pyqs_celery.worker.core.values import Extended
+from pyqs_celery.worker.core.values import Ack, Extended
+
+NAP_SECONDS = 0.05
+"""How long nobody may have looked at leases before all of them are looked at; a part of what ``leases.MARGIN`` leaves."""
 
 
 class Renewals:
@@ -19,6 +22,7 @@ class Renewals:
         self._timers = timers
         self._max = max_lease_seconds
         self._due: list[Held] = []
+        self._awake_at = 0.0
 
     def look_at(self, held: Held, now: float) -> None:
         """Its timer has come: renew, or see that it is too late."""
@@ -30,13 +34,28 @@ class Renewals:
             return
         elif now - held.held_since + held.queue.lease_seconds > self._max:
             self._ledger.note("lease_limit", held, f"{self._max:.0f}")
-            self._ask(held)  # nothing more is asked for; the end of the lease is still watched
+            self._ask(held, now)  # nothing more is asked for; the end of the lease is still watched
         elif leases.renew_at(held) <= now:
-            self._ask(held)
+            self._ask(held, now)
             self._due.append(held)
 
-    def _ask(self, held: Held) -> None:
-        held.extending = True
+    def wake(self, now: float) -> None:
+        """Lose what has run out, if nobody has looked for a while; timers see to the rest."""
+        slept, self._awake_at = now - self._awake_at, now
+        if slept > NAP_SECONDS:
+            for held in reversed(
+                list(self._ledger)
+            ):  # the last of a group first, as losing one gives back what is behind it
+                self.has_lost(held, now)
+
+    def has_lost(self, held: Held, now: float) -> bool:
+        """True if the lease is gone, which may not have been seen yet: this worker was stopped for a while, or is late."""
+        if held.keeps_lease and leases.is_over(held, now):
+            self._ledger.lose_lease(held, "it ran out before the worker looked again")
+        return held.lease_lost
+
+    def _ask(self, held: Held, now: float) -> None:
+        held.extending, held.asked_at = True, now
         self._timers.add(held.lease_until, held.tag, "lease")
 
     def flush(self, now: float) -> None:
@@ -49,7 +68,7 @@ class Renewals:
             for held in self._ledger:
                 wanted = held.queue.name in queues and held.keeps_lease and not held.extending
                 if wanted and leases.due_soon(held, now):
-                    self._ask(held)
+                    self._ask(held, now)
                     due.append(held)
         self._ledger.out.extend(leases.extensions(due))
 
@@ -61,8 +80,11 @@ class Renewals:
                 continue
             held.extending = False
             if result.ok:
-                held.lease_until = now + held.queue.lease_seconds
+                # the answer may have waited, in a worker that was stopped for a while: the lease began after the question
+                held.lease_until = max(held.lease_until, held.asked_at + held.queue.lease_seconds)
                 self._timers.add(leases.renew_at(held), held.tag, "lease")
+            elif result.gone and isinstance(held.settlement, Ack):
+                held.lease_lost = True  # it is deleted already, only the answer was lost: the next try will say so
             elif result.lost:
                 self._ledger.lose_lease(held, result.detail)
             else:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyqs_celery.worker.core.ledger import Ledger
 from pyqs_celery.worker.core.queues import QueueTable
 from pyqs_celery.worker.core.slots import Slots
+
+
+class View(NamedTuple):
+    """What a core holds, to be looked at only."""
+
+    ledger: Ledger
+    queues: QueueTable
+    slots: Slots
 
 
 def snapshot_of(ledger: Ledger, queues: QueueTable, slots: Slots) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import Literal
 
-TimerKind = Literal["lease", "due", "kill"]
+TimerKind = Literal["lease", "due", "kill", "patience"]
 
 
 class Timers:

@@ -135,10 +135,11 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Delete the message."""
+    """Delete the message. ``waited_for``: a child does not begin before that is done."""
 
     tag: int
     delivery: Delivery
+    waited_for: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +237,12 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Extended:
-    """The end of one lease extension. ``lost`` True: the lease is gone, not merely unreachable."""
+    """The end of one lease extension. ``lost`` True: the lease is gone, not merely unreachable; ``gone``: so is the message."""
 
     tag: int
     ok: bool
     lost: bool = False
+    gone: bool = False
     detail: str = ""
 
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import resource
 import signal
 import stat
 import time
@@ -41,6 +42,25 @@ def note(key):
 
 
 @app.task
+def relay(key, queue):
+    """Send a note to another queue."""
+    write("run", key)
+    note.apply_async((f"{key} relayed",), queue=queue)
+
+
+@app.task
+def pass_on(key, queue):
+    """Send a task from a task."""
+    note.apply_async((key,), queue=queue)
+
+
+@app.task
+def doze(key, seconds):
+    time.sleep(seconds)
+    write("run", key)
+
+
+@app.task
 def grind(key, rounds):
     """Work: twenty thousand rounds take some hundredths of a second."""
     write("start", key)
@@ -54,6 +74,37 @@ def pass_gate(key, gate):
     write("start", key)
     with open(gate) as pipe:  # noqa: PTH123 - reads better than a Path
         pipe.read()
+    write("end", key)
+
+
+@app.task
+def wait_for(key, path):
+    """Wait until there is a file ``path``."""
+    write("start", key)
+    while not os.path.exists(path):  # noqa: PTH110 - reads better than a Path
+        time.sleep(0.02)
+    write("end", key)
+
+
+@app.task(bind=True, max_retries=1)
+def retry_once(self, key):
+    write("run", key, retries=self.request.retries)
+    if not self.request.retries:
+        raise self.retry(countdown=0)
+
+
+@app.task(bind=True, max_retries=5)
+def take_turn(self, key, seconds, trouble=None, mark=None):
+    """Work for a while. ``trouble``: the first time (there is no file ``mark``) it fails, or is retried."""
+    first = trouble is not None and not os.path.exists(mark)  # noqa: PTH110
+    write("start", key, retries=self.request.retries)
+    time.sleep(seconds)
+    if first:
+        with open(mark, "w"):  # noqa: PTH123
+            pass
+        if trouble == "retry":
+            raise self.retry(countdown=0)
+        raise ValueError(key)
     write("end", key)
 
 
@@ -108,11 +159,45 @@ def report_request(self, key):
     )
 
 
+@app.task(bind=True, max_retries=1, message_group_id="header:tenant")
+def go_every_way(self, key, way):
+    """Be sent again as a retry, or become a dead letter."""
+    write("run", key, group=self.request.sqs["group_id"], retries=self.request.retries)
+    if way == "retry" and not self.request.retries:
+        raise self.retry(countdown=0)
+    if way == "reject":
+        raise Reject("away", requeue=False)
+
+
 @app.task
 def spend_memory(key, mebibytes):
     ballast = bytearray(mebibytes * 1024 * 1024)
     ballast[::4096] = b"x" * len(ballast[::4096])
     write("run", key)
+
+
+LEAKED = []
+
+
+@app.task
+def leak(key, mebibytes):
+    """Keep memory for ever."""
+    ballast = bytearray(mebibytes * 1024 * 1024)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    LEAKED.append(ballast)
+    write("run", key, mebibytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+@app.task
+def nothing():
+    """Nothing at all."""
+
+
+@app.task
+def spend_time_on(key, seconds, text):
+    """Work for a while on a large argument."""
+    time.sleep(seconds)
+    write("end", key, size=len(text))
 
 
 @app.task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from pyqs_celery.broker.delivery import Delivery
@@ -48,6 +49,7 @@ class World:
         self.ran: Counter[str] = Counter()
         self.recorded: Counter[str] = Counter()
         self.done = False
+        self.watch: Callable[[list[Any]], None] = lambda actions: None
         self._receipts = 0
         self.core.set_queues(queues or (QUEUE,), self.now)
         for slot in range(slots):
@@ -75,6 +77,7 @@ class World:
                     self.extends.append(action)
                 case v.Done():
                     self.done = True
+        self.watch(actions)
         return actions
 
     def delivery(self, message_id: str = "m1", queue: str = "q", text: str | None = None, **facts: Any) -> Delivery:

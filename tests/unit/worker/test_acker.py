@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from pyqs_celery.broker.client import BatchResult, EntryError
 from pyqs_celery.broker.config import BrokerConfig
 from pyqs_celery.broker.delivery import Delivery, QueueInfo
-from pyqs_celery.exceptions import AccessDenied, BrokerUnavailable, QueueDoesNotExist
+from pyqs_celery.exceptions import AccessDenied, BrokerUnavailable, QueueDoesNotExist, Throttled
 from pyqs_celery.worker.acker import Acker
 from pyqs_celery.worker.core.values import Ack, DeadLetter, Hop, Release
 
@@ -61,7 +62,7 @@ class AtOnce:
     def __init__(self, news):
         self.news = news
 
-    def ask(self, call, then):
+    def ask(self, call, then, **watched):
         answer = call()
         self.news.append(lambda now: then(answer, now))
 
@@ -73,9 +74,15 @@ def sqs():
 
 @pytest.fixture
 def world(sqs):
-    world = SimpleNamespace(now=1000.0, ends=[])
+    world = SimpleNamespace(now=1000.0, ends=[], refused=[])
     news = []
-    world.acker = Acker(sqs, lambda name: QUEUE, AtOnce(news), lambda settled, now: world.ends.extend(settled))
+    world.acker = Acker(
+        sqs,
+        lambda name: QUEUE,
+        AtOnce(news),
+        lambda settled, now: world.ends.extend(settled),
+        lambda queue, now: world.refused.append(queue),
+    )
 
     def run(seconds=0.0):
         world.now += seconds
@@ -126,14 +133,52 @@ def test_an_entry_that_failed_is_tried_again_alone(world, sqs):
     assert [(end.tag, end.ok) for end in world.ends] == [(1, True), (2, True)]
 
 
-def test_a_request_without_an_answer_is_tried_until_the_time_is_up(world, sqs):
-    sqs.answers["delete"] = [BrokerUnavailable("no route")] * 1000
+def test_a_deletion_without_an_answer_is_tried_for_as_long_as_a_lease_can_be_kept(world, sqs):
+    sqs.answers["delete"] = [BrokerUnavailable("no route")] * 20_000
     world.acker.add(ack(), world.now)
+    for _ in range(700):
+        world.run(60)
+    assert not world.ends
+    for _ in range(40):
+        world.run(60)
+
+    assert [(end.ok, end.forbidden) for end in world.ends] == [(False, False)]
+
+
+def test_a_release_without_an_answer_is_given_up_after_ten_minutes(world, sqs):
+    sqs.answers["release"] = [BrokerUnavailable("no route")] * 1000
+    world.acker.add(Release(1, delivery(), 0), world.now)
     for _ in range(700):
         world.run(1)
 
-    assert [(end.ok, end.forbidden) for end in world.ends] == [(False, False)]
-    assert 20 < len(sqs.calls) < 120
+    assert [end.ok for end in world.ends] == [False]
+    assert 60 < len(sqs.calls) < 280
+
+
+def test_retries_are_never_further_apart_than_five_seconds_but_when_throttled(world, sqs):
+    sqs.answers["delete"] = [BrokerUnavailable("no route")] * 50 + [Throttled("slow down")] * 50
+    world.acker.add(ack(), world.now)
+    times = []
+    for _ in range(20_000):
+        before = len(sqs.calls)
+        world.run(0.1)
+        times += [world.now] * (len(sqs.calls) - before)
+    gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
+
+    assert len(gaps) == 100
+    assert max(gaps[:50]) < 5.5
+    assert max(gaps[51:]) > 10
+
+
+def test_entries_that_failed_together_are_tried_again_together(world, sqs):
+    sqs.answers["delete"] = [BrokerUnavailable("no route")] * 6
+    for number in range(10):
+        world.acker.add(ack(number), world.now)
+    for _ in range(300):
+        world.run(0.1)
+
+    assert [len(call[1]) for call in sqs.calls] == [10] * 7
+    assert len(world.ends) == 10
 
 
 def test_a_stop_gives_up_sooner(world, sqs):
@@ -146,12 +191,63 @@ def test_a_stop_gives_up_sooner(world, sqs):
     assert [end.ok for end in world.ends] == [False]
 
 
-def test_a_forbidden_deletion_ends_at_once(world, sqs):
-    sqs.answers["delete"] = [AccessDenied("no")]
+def test_a_denied_deletion_is_told_and_tried_again_until_it_is_allowed(world, sqs):
+    sqs.answers["delete"] = [AccessDenied("no")] * 300
     world.acker.add(ack(), world.now)
+    for _ in range(1000):
+        world.run(1)
+    assert not world.ends
+    assert 190 < len(world.refused) < 300
+    assert set(world.refused) == {"q"}
+
+    sqs.answers.clear()
+    for _ in range(6):
+        world.run(1)
+
+    assert [end.ok for end in world.ends] == [True]
+
+
+def test_a_denied_deletion_is_given_up_when_the_worker_stops(world, sqs):
+    sqs.answers["delete"] = [AccessDenied("no")] * 300
+    world.acker.add(ack(), world.now)
+    world.run(0.06)
+    world.acker.stop_at(world.now + 25)
+    for _ in range(5):
+        world.run(0.1)
+
+    assert [(end.ok, end.forbidden) for end in world.ends] == [(False, True)]
+
+
+def test_a_deletion_from_a_queue_that_is_missing_is_tried_for_ten_minutes(world, sqs):
+    sqs.answers["delete"] = [QueueDoesNotExist("gone")] * 1000
+    world.acker.add(ack(), world.now)
+    for _ in range(590):
+        world.run(1)
+    assert not world.ends
+    for _ in range(20):
+        world.run(1)
+
+    assert [end.ok for end in world.ends] == [False]
+
+
+def test_a_hop_that_may_not_be_sent_is_tried_again(world, sqs):
+    sqs.answers["send"] = [AccessDenied("no"), AccessDenied("no")]
+    world.acker.add(Hop(1, delivery(), 900), world.now)
+    for _ in range(30):
+        world.run(0.1)
+
+    assert kinds(sqs) == ["send", "send", "send", "delete"]
+    assert [end.ok for end in world.ends] == [True]
+    assert not world.refused
+
+
+def test_a_denied_deletion_that_a_child_waits_for_ends_at_once(world, sqs):
+    sqs.answers["delete"] = [AccessDenied("no")]
+    world.acker.add(Ack(1, delivery(), waited_for=True), world.now)
     world.run(0.06)
 
     assert [(end.ok, end.forbidden) for end in world.ends] == [(False, True)]
+    assert world.refused == ["q"]
 
 
 def test_a_lost_receipt_ends_at_once(world, sqs):

@@ -74,6 +74,54 @@ def test_long_tasks_leave_nothing_waiting_here():
     assert world.polls == {"q": 1}
 
 
+def test_what_waits_long_behind_a_long_task_goes_back():
+    # given a worker that knows only short tasks, has fetched some more, and got a long one
+    world = World()
+    world.arrive(world.delivery("short"))
+    world.now += 0.01
+    world.report("succeeded")
+    world.settle()
+    world.arrive(world.delivery("long"), world.delivery("m1"), world.delivery("m2"))
+
+    # when five seconds have passed
+    world.later(5.1)
+
+    # then another worker may have what waits, and no more is fetched
+    releases = world.settle()
+    assert [(type(each), each.delivery.message_id, each.delay_seconds) for each in releases] == [
+        (v.Release, "m1", 0),
+        (v.Release, "m2", 0),
+    ]
+    world.polls.clear()
+    world.act()
+    assert not world.polls
+    assert world.core.snapshot()["capacity"] == 1
+
+
+def test_what_sqs_would_not_deliver_again_waits_for_its_turn():
+    world = World(replace(QUEUE, max_receive_count=2))
+    world.arrive(world.delivery("short"))
+    world.now += 0.01
+    world.report("succeeded")
+    world.settle()
+    world.arrive(world.delivery("long"), world.delivery("m1", receive_count=1), world.delivery("m2", receive_count=2))
+
+    world.later(5.1)
+
+    assert [each.delivery.message_id for each in world.settle()] == ["m1"]
+    world.report("succeeded")
+    assert {each.delivery.message_id for each in world.running.values()} == {"m2"}
+
+
+def test_where_somebody_has_said_how_much_to_hold_it_is_held():
+    world = World(prefetch_multiplier=4)
+    world.arrive(world.delivery("long"), world.delivery("m1"))
+
+    world.later(15)
+
+    assert world.settling == []
+
+
 def test_a_quiet_queue_is_not_shut_out_by_a_busy_one():
     quiet = replace(QUEUE, name="quiet", logical="quiet")
     world = World(QUEUE, quiet, slots=2, prefetch_multiplier=4)

@@ -10,6 +10,7 @@ import pytest
 
 from pyqs_celery.outcome import Outcome
 from pyqs_celery.worker.core import values as v
+from pyqs_celery.worker.core.renewals import NAP_SECONDS
 from tests.unit.worker.core_harness import QUEUE, World, body
 
 FIFO = replace(QUEUE, name="o.fifo", logical="o.fifo", fifo=True, dead_letter_queue="o-dlq.fifo")
@@ -37,16 +38,21 @@ class Storm:
             keeps_results=True,
         )
         self.early = early
+        self.trouble_on_fifo = self.dice.random() < 0.5
         self.sent = 0
         self.reported: set[int] = set()  # tags of which a child has said something, or which were lost
         self.seen: set[tuple[int, int]] = set()  # slot and receipt of what the last step had running
         self.recorded: set[int] = set()  # tags whose fault a child was given
         self.dead_slots: set[int] = set()
+        self.leases: dict[str, float] = {}  # receipt: until when SQS surely holds it for us
+        self.asked: dict[int, float] = {}  # renewals, by their identity: when they were asked for
+        self.told_lost: set[str] = set()
         self.stopped = False
+        self.world.watch = self.check_leases
 
     def step(self) -> None:
         happenings = [self.answer_poll, self.report, self.lose_child, self.settle, self.extend, self.pass_time]
-        self.dice.choices([*happenings, self.revoke], weights=[6, 8, 1, 6, 4, 3, 0.3])[0]()
+        self.dice.choices([*happenings, self.revoke, self.freeze], weights=[6, 8, 1, 6, 4, 3, 0.3, 0.5])[0]()
         if self.dice.random() < 0.7:
             self.revive()
 
@@ -65,9 +71,12 @@ class Storm:
         good, late = body(task_id=f"m{number}"), body(task_id=f"m{number}", expires="2001-01-01T00:00:00+00:00")
         text = self.dice.choices([good, "garbage", body("not.known", f"m{number}"), late], [20, 1, 1, 1])[0]
         group = f"g{number % 3}" if queue == "o.fifo" else None
-        return self.world.delivery(
-            f"{queue}-m{number}", queue, text, group_id=group, receive_count=self.dice.randint(1, 6)
+        often = queue == "q" or self.trouble_on_fifo  # of a queue with trouble only single messages are received
+        made = self.world.delivery(
+            f"{queue}-m{number}", queue, text, group_id=group, receive_count=self.dice.randint(1, 6) if often else 1
         )
+        self.leases[made.receipt_handle] = self.world.now + QUEUE.lease_seconds
+        return made
 
     def report(self) -> None:
         if not self.world.running:
@@ -109,7 +118,14 @@ class Storm:
 
     def extend(self) -> None:
         dice = self.dice.random()
-        self.world.extend(ok=dice < 0.85, lost=dice > 0.95)
+        if dice > 0.97:
+            self.world.extends.clear()  # never answered
+            return
+        for asked in self.world.extends:
+            for delivery in asked.deliveries:
+                if dice < 0.85:
+                    self.leases[delivery.receipt_handle] = self.asked[id(asked)] + asked.seconds
+        self.world.extend(ok=dice < 0.85, lost=dice > 0.92)
 
     def pass_time(self) -> None:
         self.world.later(self.dice.choice([0.01, 1, 5, 15]))
@@ -122,6 +138,12 @@ class Storm:
         self.world.kills.clear()
         self.act()
 
+    def freeze(self) -> None:
+        """The process is stopped, beyond the leases or not; what it hears first when it goes on is anything."""
+        self.world.now += self.dice.choice([20, 50, 61, 300])
+        self.world.core.on_awake(self.world.now)
+        self.dice.choice([self.answer_poll, self.report, self.lose_child, self.settle, self.extend])()
+
     def revive(self) -> None:
         for slot in sorted(self.dead_slots):
             self.world.core.on_slot_ready(slot, self.world.now)
@@ -133,6 +155,21 @@ class Storm:
         self.check()
 
     # -- always true -------------------------------------------------------------------------------
+
+    def check_leases(self, actions: list[Any]) -> None:
+        """Nothing is started, given back or moved by a receipt whose lease has ended, and nothing deleted without a word."""
+        now = self.world.now
+        for action in actions:
+            if isinstance(action, v.Extend):
+                self.asked[id(action)] = now
+            elif isinstance(action, v.Note) and action.event == "lease_lost":
+                self.told_lost.add(action.delivery.receipt_handle)
+            elif isinstance(action, (v.Dispatch, v.Ack, v.Release, v.Hop, v.DeadLetter)) and not self.early:
+                held = self.leases[action.delivery.receipt_handle] > now - NAP_SECONDS
+                if isinstance(action, v.Ack):
+                    assert held or action.delivery.receipt_handle in self.told_lost, "deleted by an old receipt, unsaid"
+                elif not isinstance(action, v.Dispatch) or action.fault is None:
+                    assert held, f"{type(action).__name__} by an old receipt"
 
     def check_settlement(self, action: Any) -> None:
         """A message is deleted only after its outcome, unless early acks were asked for or it was never to run."""
@@ -203,6 +240,7 @@ def test_a_storm_of_events_breaks_no_rule_and_a_stop_always_ends(seed):
 
     assert sum(storm.world.ran.values()) > 50, "hardly anything happened"
     assert storm.recorded, "no death was final"
+    assert storm.told_lost or storm.early, "no lease ran out"
     storm.bring_to_an_end()
 
     snapshot = storm.world.core.snapshot()
