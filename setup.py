@@ -66,6 +66,7 @@ setup(
         "dev": [
             "pytest>=8.2",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "moto[server]>=5.0.20",
             "mypy>=1.11",

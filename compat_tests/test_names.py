@@ -12,7 +12,8 @@ import pytest
 from compat_tests.conftest import PEER
 from pyqs_celery import exceptions, signals
 from pyqs_celery.app.config import OLD_NAMES
-from pyqs_celery.app.config_table import IDLE_DEFAULTS, SETTINGS
+from pyqs_celery.app.config_idle import IDLE_DEFAULTS
+from pyqs_celery.app.config_table import SETTINGS
 
 TABLES = """
 import json

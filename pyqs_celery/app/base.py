@@ -411,8 +411,9 @@ class Celery(Surface):
         if self._publisher is None:
             from pyqs_celery.broker.publisher import Publisher
 
-            create = self.conf.task_create_missing_queues
-            self._publisher = Publisher(self.broker_config(), create_missing=create is not False)
+            conf = self.conf
+            create, seconds = conf.task_create_missing_queues is not False, conf.sqs_publish_timeout
+            self._publisher = Publisher(self.broker_config(), create_missing=create, budget_seconds=seconds)
         return self._publisher
 
     # -- results -----------------------------------------------------------------------------------

@@ -25,12 +25,16 @@ def look_again_after(looks: int, first: float) -> float:
     return float(max(first, min(MOST_SECONDS, first * GROWTH ** min(looks, 60))))
 
 
+LOOKING = {"bind": True, "max_retries": None, "ignore_result": True}
+
+
 def register(app: Celery) -> None:
     """Add them to an app."""
     for name, fun, options in (
         ("celery.backend_cleanup", _backend_cleanup(app), {}),
         ("celery.accumulate", _accumulate, {}),
-        ("celery.chord_unlock", _chord_unlock, {"bind": True, "max_retries": None, "ignore_result": True}),
+        # in a FIFO group it goes to the end each time, or parts of its chord might wait behind it for ever
+        ("celery.chord_unlock", _chord_unlock, {**LOOKING, "sqs_retry": "message"}),
         ("celery.map", _map(app), {}),
         ("celery.starmap", _starmap(app), {}),
         ("celery.chunks", _chunks(app), {}),

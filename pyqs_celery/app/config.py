@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-from pyqs_celery.app.config_table import IDLE_DEFAULTS, SETTINGS
+from pyqs_celery.app.config_idle import IDLE_DEFAULTS
+from pyqs_celery.app.config_table import SETTINGS
 from pyqs_celery.exceptions import ImproperlyConfigured
 
 _ENVIRONMENT = {

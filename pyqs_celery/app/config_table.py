@@ -66,7 +66,7 @@ SETTINGS: dict[str, Setting] = _rows(
     ("task_inherit_parent_priority", False, "flag", "Subtasks get the priority of their parent."),
     ("task_protocol", 2, "whole", "The message protocol to write: 1 or 2.", "CELERY_TASK_PROTOCOL"),
     ("task_publish_retry", True, "flag", "Retry a send that fails.", "CELERY_TASK_PUBLISH_RETRY"),
-    ("task_publish_retry_policy", RETRY_POLICY, "dict", "Passed to signals.", "CELERY_TASK_PUBLISH_RETRY_POLICY"),
+    ("task_publish_retry_policy", RETRY_POLICY, "dict", "max_retries is kept.", "CELERY_TASK_PUBLISH_RETRY_POLICY"),
     ("task_queues", None, "any", "The queues a worker without -Q serves."),
     ("task_reject_on_worker_lost", None, "flag", "False deletes the message of a task whose process died."),
     ("task_remote_tracebacks", False, "flag", "Kept for Celery's configuration files."),
@@ -227,188 +227,32 @@ SETTINGS: dict[str, Setting] = _rows(
     # ours
     (
         "sqs_retry",
-        "message",
-        "text",
-        "message: a retry is a new message; native: the same one comes back by visibility.",
+        None,
+        "any",
+        "message: a retry is a new message; native: the same one. Unset: native on FIFO queues.",
     ),
+    ("sqs_message_group_id", None, "any", "The group of messages: a name, header:NAME, or a function."),
     ("beat_lock_queue", None, "any", "An SQS FIFO queue that lets one beat tick at a time."),
     ("beat_lock_seconds", 60, "whole", "How long a beat that died keeps the others waiting."),
     ("sqs_delivery", "pyqs", "text", "pyqs: delete only after success; celery: Celery's defaults."),
     ("sqs_dead_letter_queue", None, "any", "Where hopeless messages go: a name with {queue}; False forbids."),
-    ("worker_lease_seconds", 60, "whole", "How long a receipt hides a message before it is renewed."),
+    ("sqs_deduplicate", None, "any", "open or closed: each task succeeds once; if the store is away run, or wait."),
+    ("sqs_deduplicate_seconds", 86_400, "number", "How long a task is remembered as done."),
+    ("sqs_deduplicate_claim_seconds", None, "any", "How long a claim holds; None: hard time limit + 60, or 3600."),
+    ("sqs_publish_timeout", 10.0, "number", "Seconds a send may take with all its attempts."),
+    ("worker_lease_seconds", None, "whole", "How long a receipt hides a message before it is renewed."),
+    ("worker_silence_timeout", 120.0, "number", "Seconds after which a consumer that froze is replaced; 0: never."),
     ("worker_max_deliveries", 5, "whole", "Failed deliveries after which we move a message ourselves."),
     ("worker_shutdown_timeout", 25.0, "number", "Seconds running tasks get at a warm stop."),
     ("worker_queue_refresh_seconds", 30.0, "number", "How often a worker looks for queues that match its patterns."),
+    ("worker_enable_remote_control", True, "flag", "Answer inspect, control and health on a socket of this host."),
+    ("worker_health_port", None, "whole", "A port that answers probes by HTTP."),
+    ("worker_health_host", "127.0.0.1", "text", "The address it listens on."),
+    ("worker_health_file", None, "any", "A file of a worker's health; its time is when that was last good."),
+    ("worker_exit_when_idle", None, "number", "Seconds without a message after which a worker ends."),
+    ("worker_ecs_task_protection", False, "flag", "Have ECS spare this task from scale-in while it is busy."),
     ("worker_ack_before_run", "nowait", "text", "nowait or wait: early acks wait for the deletion."),
     ("worker_queue_concurrency", {}, "dict", "How many slots a queue may use at most."),
+    ("worker_max_decompressed_bytes", 32 << 20, "whole", "What a compressed task body may unpack to."),
     ("pickle_allowed_classes", None, "any", "Globs of the classes that a pickle may name."),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """Settings of Celery's that change nothing here: their defaults, why, and whether somebody may miss what they did."""
-
-    reason: str
-    defaults: dict[str, Any]
-    missed: bool = False
-
-
-IDLE_SETTINGS: tuple[Idle, ...] = (
-    Idle(
-        "SQS is the only transport; MessageGroupId and DelaySeconds are options of apply_async here",
-        {"broker_transport": None},
-    ),
-    Idle(
-        "boto3 keeps its own connections, times them out and tries again; nothing is to be set",
-        {
-            "broker_pool_limit": 10,
-            "broker_pool_acquire_timeout": None,
-            "broker_heartbeat": 120,
-            "broker_heartbeat_checkrate": 3.0,
-            "broker_connection_timeout": 4,
-            "broker_connection_retry": True,
-            "broker_connection_retry_on_startup": None,
-            "broker_connection_max_retries": 100,
-            "broker_channel_error_retry": False,
-            "broker_failover_strategy": None,
-            "broker_login_method": None,
-            "broker_native_delayed_delivery_queue_type": "quorum",
-            "worker_cancel_long_running_tasks_on_connection_loss": False,
-            "worker_enable_prefetch_count_reduction": True,
-            "worker_detect_quorum_queues": True,
-        },
-    ),
-    Idle(
-        "write it into broker_url: sqs://KEY:SECRET@host:port",
-        dict.fromkeys(("broker_host", "broker_port", "broker_user", "broker_password", "broker_vhost")),
-        missed=True,
-    ),
-    Idle(
-        "SQS has no fan-out for remote control; signals, AWS's console and restarts do what it did",
-        {
-            "worker_enable_remote_control": True,
-            "beat_enable_remote_control": False,
-            "beat_remote_control_max_tick_age": None,
-            "control_queue_ttl": 300.0,
-            "control_queue_expires": 10.0,
-            "control_queue_exclusive": True,
-            "control_queue_durable": False,
-            "control_exchange": "celery",
-        },
-    ),
-    Idle(
-        "SQS has no fan-out for events; read the worker's log, or connect to its signals",
-        {
-            "worker_send_task_events": False,
-            "task_send_sent_event": False,
-            "event_queue_expires": 60.0,
-            "event_queue_ttl": 5.0,
-            "event_queue_prefix": "celeryev",
-            "event_queue_exclusive": True,
-            "event_queue_durable": False,
-            "event_serializer": "json",
-            "event_exchange": "celeryev",
-        },
-    ),
-    Idle(
-        "SQS has neither exchanges nor queue types",
-        {
-            "task_create_missing_queue_type": "classic",
-            "task_create_missing_queue_exchange_type": None,
-            "task_default_queue_type": "classic",
-            "task_default_exchange_type": "direct",
-            "result_exchange": "celeryresults",
-            "result_exchange_type": "direct",
-            "result_persistent": None,
-        },
-    ),
-    Idle(
-        "SQS has no priorities: use a queue for each, and -Q high:10,low:1",
-        {"task_queue_max_priority": None},
-        missed=True,
-    ),
-    Idle(
-        "every worker takes from the queues it names; give this worker a queue of its own with -Q",
-        {"worker_direct": False},
-        missed=True,
-    ),
-    Idle(
-        "the worker's consumer, timer and pool are its own",
-        {
-            "worker_agent": None,
-            "worker_consumer": "celery.worker.consumer:Consumer",
-            "worker_timer": None,
-            "worker_timer_precision": 1.0,
-            "worker_pool_putlocks": True,
-            "worker_pool_start_method": "fork",
-            "worker_proc_alive_timeout": 4.0,
-            "worker_lost_wait": 10.0,
-            "worker_eta_task_limit": None,
-            "worker_enable_soft_shutdown_on_idle": False,
-        },
-    ),
-    Idle(
-        "slots are not added or taken away while a worker runs; -c or --autoscale's larger number is their number",
-        {"worker_autoscaler": "celery.worker.autoscale:Autoscaler", "worker_pool_restarts": False},
-    ),
-    Idle(
-        "revocations are not kept in a file",
-        {"worker_state_db": None},
-        missed=True,
-    ),
-    Idle(
-        "the message of a task that succeeded is deleted, and a copy of one in hand is dropped",
-        {"worker_deduplicate_successful_tasks": False},
-    ),
-    Idle(
-        "the message of a task whose process died comes back by itself",
-        {"task_retry_on_worker_lost": False},
-    ),
-    Idle(
-        "there is no such result back end here; use Redis, DynamoDB, S3, SQLAlchemy or memcached",
-        {
-            "cassandra_auth_kwargs": None,
-            "cassandra_auth_provider": None,
-            "cassandra_bundle_path": None,
-            "cassandra_entry_ttl": None,
-            "cassandra_keyspace": None,
-            "cassandra_options": {},
-            "cassandra_port": None,
-            "cassandra_read_consistency": None,
-            "cassandra_servers": None,
-            "cassandra_table": None,
-            "cassandra_write_consistency": None,
-            "azureblockblob_base_path": "",
-            "azureblockblob_connection_timeout": 20,
-            "azureblockblob_container_name": "celery",
-            "azureblockblob_read_timeout": 120,
-            "azureblockblob_retry_increment_base": 2,
-            "azureblockblob_retry_initial_backoff_sec": 2,
-            "azureblockblob_retry_max_attempts": 3,
-            "gcs_base_path": "",
-            "gcs_bucket": None,
-            "gcs_project": None,
-            "gcs_ttl": 0.0,
-            "couchbase_backend_settings": None,
-            "arangodb_backend_settings": None,
-            "mongodb_backend_settings": None,
-            "cosmosdbsql_collection_name": "celerycol",
-            "cosmosdbsql_consistency_level": "Session",
-            "cosmosdbsql_database_name": "celerydb",
-            "cosmosdbsql_max_retry_attempts": 9,
-            "cosmosdbsql_max_retry_wait_time": 30,
-            "elasticsearch_max_retries": None,
-            "elasticsearch_retry_on_timeout": None,
-            "elasticsearch_save_meta_as_text": True,
-            "elasticsearch_timeout": None,
-        },
-        missed=True,
-    ),
-)
-
-WITHOUT_EFFECT: dict[str, str] = {name: idle.reason for idle in IDLE_SETTINGS for name in idle.defaults}
-"""Celery's settings that mean nothing here, and why; they are accepted."""
-MISSED: frozenset[str] = frozenset(name for idle in IDLE_SETTINGS if idle.missed for name in idle.defaults)
-"""Those of them that a worker warns of; of the others it only speaks at info level."""
-IDLE_DEFAULTS: dict[str, Any] = {name: value for idle in IDLE_SETTINGS for name, value in idle.defaults.items()}

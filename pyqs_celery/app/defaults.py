@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyqs_celery.app.config_table import IDLE_DEFAULTS, PROCESS_LOG_FORMAT, SETTINGS, TASK_LOG_FORMAT
+from pyqs_celery.app.config_idle import IDLE_DEFAULTS
+from pyqs_celery.app.config_table import PROCESS_LOG_FORMAT, SETTINGS, TASK_LOG_FORMAT
 
 DEFAULT_PROCESS_LOG_FMT = PROCESS_LOG_FORMAT
 DEFAULT_TASK_LOG_FMT = TASK_LOG_FORMAT

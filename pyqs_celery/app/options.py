@@ -13,7 +13,7 @@ from pyqs_celery.exceptions import CeleryWarning, ImproperlyConfigured
 
 KNOWN = frozenset(
     "abstract acks_late acks_on_failure acks_on_failure_or_timeout acks_on_timeout autoretry_for base bind compression "
-    "default_retry_delay delivery_mode dont_autoretry_for exchange expires ignore_result lazy max_retries name "
+    "default_retry_delay delivery_mode dont_autoretry_for exchange expires ignore_result lazy max_retries message_group_id name "
     "override_max_retries priority pydantic pydantic_context pydantic_dump_kwargs pydantic_strict queue rate_limit "
     "reject_on_worker_lost resultrepr_maxsize retry_backoff retry_backoff_max retry_jitter retry_kwargs routing_key "
     "send_events serializer shared soft_time_limit sqs_retry store_errors_even_if_ignored throws time_limit "

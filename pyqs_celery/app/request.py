@@ -92,9 +92,17 @@ class Context:
         return found
 
 
+_NEVER_FROM_OUTSIDE = frozenset({"is_eager", "called_directly", "logfile", "loglevel", *vars(Context)})
+
+
+def _is_ours(name: Any) -> bool:
+    """True for what the worker itself says of a run, and for the methods of a request: no header stands for them."""
+    return not isinstance(name, str) or name.startswith("_") or name in _NEVER_FROM_OUTSIDE
+
+
 def from_message(message: TaskMessage, *, sqs: Mapping[str, Any], hostname: str) -> Context:
     """The request of a message that was received."""
-    custom = dict(message.headers)
+    custom = {name: value for name, value in message.headers.items() if not _is_ours(name)}
     nested = custom.get("headers")
     shown = {**custom, **nested} if isinstance(nested, dict) else custom
     info = dict(message.delivery_info)

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from pyqs_celery.app.request import Context
 from pyqs_celery.utils.times import to_epoch
+
+
+def is_native(task: Any, conf: Any, sqs: Mapping[str, Any] | None) -> bool:
+    """True if a retry is the same message coming back, not a new one: ``sqs_retry`` of the task or the settings.
+
+    If neither says anything, retries on FIFO queues are native, since a new message would go behind all others of its group.
+    """
+    said = task.sqs_retry or conf.sqs_retry
+    return bool(said == "native" or (not said and str((sqs or {}).get("queue", "")).endswith(".fifo")))
+
+
+def earlier_tries(sqs: Mapping[str, Any]) -> int:
+    """How often this very message was tried before: its receipts, but those after which it is known to have gone back unrun."""
+    return max(0, int(sqs.get("receive_count") or 1) - int(sqs.get("unrun_count") or 0) - 1)
+
+
+def is_last_receipt(sqs: Mapping[str, Any] | None) -> bool:
+    """True if SQS moves the message to the dead-letter queue instead of delivering it once more."""
+    most = (sqs or {}).get("max_receive_count")
+    return bool(most and int((sqs or {}).get("receive_count") or 1) >= int(most))
 
 
 class Exhausted:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kombu.exceptions import EncodeError
 
 from pyqs_celery import signals
+from pyqs_celery.app.grouping import deduplication_id, message_group
 from pyqs_celery.app.routes import find_route
 from pyqs_celery.broker.delivery import Outgoing
 from pyqs_celery.broker.limits import MAX_DELAY_SECONDS
@@ -34,7 +35,7 @@ _NOT_SENT = frozenset(
 _CALL_FIELDS = frozenset(
     "countdown eta task_id expires link link_error group_id group_index retries chord reply_to time_limit soft_time_limit "
     "root_id parent_id shadow chain replaced_task_nesting queue exchange routing_key serializer compression priority headers "
-    "delivery_mode stamped_headers argsrepr kwargsrepr exchange_type origin message_attributes".split()
+    "delivery_mode stamped_headers argsrepr kwargsrepr exchange_type origin message_attributes message_group_id".split()
 )
 
 
@@ -80,11 +81,11 @@ def publish(app: Celery, name: str, args: Any, kwargs: Any, options: dict[str, A
         queue,
         text,
         delay_seconds=delay,
-        group_id=properties.get("MessageGroupId"),
-        deduplication_id=properties.get("MessageDeduplicationId"),
+        group_id=message_group(app, name, args, kwargs, options, properties, {**call.headers, **headers}),
+        deduplication_id=properties.get("MessageDeduplicationId") or _own_id(queue, call),
         attributes=message_attributes(attributes),
     )
-    app.publisher().send(outgoing)
+    app.publisher().send(outgoing, retries=retries(app, options))
     if signals.after_task_publish.receivers:
         signals.after_task_publish.send(
             sender=name, body=body, headers=headers, exchange=exchange, routing_key=routing_key
@@ -227,6 +228,29 @@ def _delay(eta: str | None, properties: Mapping[str, Any], queue: str) -> int | 
     assert at is not None
     rest = int(at - time.time())
     return max(0, min(MAX_DELAY_SECONDS, rest)) or None
+
+
+def retries(app: Celery, options: Mapping[str, Any]) -> int | None:
+    """How often a send that failed is tried again; None: as often as its time allows.
+
+    ``retry=False`` and ``max_retries`` of a retry policy that somebody has set mean what they do in Celery; the intervals
+    are ours. https://docs.celeryq.dev/en/stable/userguide/calling.html#message-sending-retry
+    """
+    wanted = options.get("retry")
+    if not (app.conf.task_publish_retry if wanted is None else wanted):
+        return 0
+    policy = options.get("retry_policy")
+    if policy is None and app.conf.is_set("task_publish_retry_policy"):
+        policy = app.conf.task_publish_retry_policy
+    most = (policy or {}).get("max_retries")
+    return None if most is None else max(0, int(most))
+
+
+def _own_id(queue: str, call: TaskCall) -> str | None:
+    if not queue.endswith(".fifo"):
+        return None
+    facts = {"retries": call.retries, "replaced_task_nesting": call.replaced_task_nesting}
+    return deduplication_id(call.id, facts)
 
 
 def message_attributes(value: Any) -> dict[str, Any]:

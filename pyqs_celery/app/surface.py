@@ -185,17 +185,13 @@ class Surface:
         key_password: Any = None,
         cert: Any = None,
         store: Any = None,
-        digest: str = "sha256",
+        digest: str | None = None,
         serializer: str = "json",
     ) -> None:
-        """Verify signed messages with the certificates of ``store``. Raises ImproperlyConfigured: signing is not here yet."""
-        from pyqs_celery.exceptions import ImproperlyConfigured
+        """Sign and verify messages with the serializer ``auth``; see ``pyqs_celery.security``. Raises ImproperlyConfigured."""
+        from pyqs_celery.security import setup_security
 
-        if key or cert:
-            raise ImproperlyConfigured(
-                "this release verifies signed messages (security_cert_store and accept_content = ['auth']) but does not sign"
-            )
-        self.conf.update(security_cert_store=store or self.conf.security_cert_store, accept_content=["auth"])
+        setup_security(allowed_serializers, key, key_password, cert, store, digest, serializer, app=self)
 
     def bugreport(self) -> str:
         """Versions and settings, secrets left out, for a report."""

@@ -15,7 +15,7 @@ from pyqs_celery import _state
 from pyqs_celery.app.autoretry import add_autoretry
 from pyqs_celery.app.options import acks_late, call_signature, starts_per_second
 from pyqs_celery.app.request import Context
-from pyqs_celery.app.retrying import Exhausted, retry_options, seconds_until
+from pyqs_celery.app.retrying import Exhausted, is_last_receipt, is_native, retry_options, seconds_until
 from pyqs_celery.broker.limits import MAX_VISIBILITY_SECONDS
 from pyqs_celery.exceptions import (
     CeleryWarning,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ("Context", "Task")
 
 EXECUTION_OPTIONS = (
+    "message_group_id",
     "queue",
     "routing_key",
     "exchange",
@@ -91,6 +92,7 @@ class Task:
     Request: Any = "celery.worker.request:Request"
     Strategy: Any = "celery.worker.strategy:default"
     sqs_retry: str | None = None
+    message_group_id: Any = None
     pydantic: bool = False
     request_stack: Any = None
 
@@ -213,8 +215,9 @@ class Task:
         ``countdown`` (seconds) and ``eta`` (datetime) say when it may run, ``expires`` (seconds or datetime) until
         when, ``queue`` where; also ``task_id``, ``serializer``, ``compression``, ``headers``, ``priority``,
         ``time_limit``, ``soft_time_limit``, ``link``, ``link_error``, ``shadow``, ``ignore_result``, and SQS's
-        ``MessageGroupId``, ``MessageDeduplicationId``, ``DelaySeconds`` and ``message_attributes``. Raises TypeError
-        for arguments the task does not take (``typing``), kombu's EncodeError and OperationalError.
+        ``MessageGroupId`` (or ``message_group_id``, as of the task), ``MessageDeduplicationId``, ``DelaySeconds`` and
+        ``message_attributes``. Raises TypeError for arguments the task does not take (``typing``), kombu's EncodeError
+        and OperationalError.
         """
         if self.typing and self.app.conf.get("task_typing", True):
             self._check_arguments(args, kwargs)
@@ -352,7 +355,9 @@ class Task:
         """Send the task again with ``retries`` one higher, and raise Retry (``throw=False``: return it).
 
         Over ``max_retries`` it raises ``exc``, or MaxRetriesExceededError. SQS's group and attributes go along. If
-        the new message cannot be sent, the old one is given back to its queue, so nothing is lost.
+        the new message cannot be sent, the old one is given back to its queue, so nothing is lost. Where ``sqs_retry``
+        says so, and on FIFO queues unless it says otherwise, this message itself comes back; SQS's ``maxReceiveCount``
+        then counts like ``max_retries``.
         """
         request = self.request
         limit = self.max_retries if max_retries is None else max_retries
@@ -362,7 +367,8 @@ class Task:
             countdown = self.default_retry_delay
         retries = request.retries + 1
         ret = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager)
-        if limit is not None and retries > limit:
+        same = args is None and kwargs is None and not options and self._comes_back(eta, countdown)
+        if (limit is not None and retries > limit) or (same and is_last_receipt(request.sqs)):
             if exc is not None:
                 exc.task_args, exc.task_kwargs = request.args, request.kwargs  # type: ignore[attr-defined]
                 raise Exhausted.mark(exc)
@@ -379,7 +385,7 @@ class Task:
         ret.sig = self.signature(arguments, keywords, **{k: v for k, v in call.items() if v is not None})
         if request.is_eager:
             ret.eager_call = (arguments, keywords, call)  # type: ignore[attr-defined]
-        elif args is None and kwargs is None and not options and self._comes_back(eta, countdown):
+        elif same:
             ret.native_delay = seconds_until(eta, countdown)  # type: ignore[attr-defined]
         else:
             self._tell_retry(ret)
@@ -408,7 +414,7 @@ class Task:
 
         Not if it is deleted by now (early acks), or SQS cannot hide a message so long.
         """
-        if (self.sqs_retry or self.app.conf.sqs_retry) != "native" or not acks_late(self, self.app.conf):
+        if not is_native(self, self.app.conf, self.request.sqs) or not acks_late(self, self.app.conf):
             return False
         return seconds_until(eta, countdown) <= MAX_VISIBILITY_SECONDS
 

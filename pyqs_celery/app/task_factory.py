@@ -35,6 +35,9 @@ def task_from_function(
         "__wrapped__": run,
         **options,
     }
+    group = options.get("message_group_id")
+    if callable(group):
+        members["message_group_id"] = staticmethod(group)
     task: Task = type(fun.__name__, (base,), members)()
     task._signature = call_signature(fun, bind)
     return task

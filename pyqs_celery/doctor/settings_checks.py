@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pyqs_celery.app.config import OLD_NAMES
-from pyqs_celery.app.config_table import IDLE_DEFAULTS, MISSED, SETTINGS, WITHOUT_EFFECT
+from pyqs_celery.app.config_idle import IDLE_DEFAULTS, MISSED, WITHOUT_EFFECT
+from pyqs_celery.app.config_table import SETTINGS
 from pyqs_celery.doctor.finding import Context, Finding
 from pyqs_celery.exceptions import ImproperlyConfigured
 

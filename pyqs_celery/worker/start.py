@@ -11,13 +11,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pyqs_celery import signals
-from pyqs_celery.app.config_table import IDLE_DEFAULTS, MISSED, WITHOUT_EFFECT
+from pyqs_celery import dedupe, signals
+from pyqs_celery.app.config_idle import IDLE_DEFAULTS, MISSED, WITHOUT_EFFECT
 from pyqs_celery.bootsteps import Steps
 from pyqs_celery.exceptions import BootError, SecurityError, SecurityWarning
 from pyqs_celery.utils import log
+from pyqs_celery.wire.serializers import PICKLE_TYPE, accepted_types
 from pyqs_celery.worker.config import WorkerConfig
-from pyqs_celery.worker.manager import Fleet, Manager
+from pyqs_celery.worker.fleet import Fleet
+from pyqs_celery.worker.manager import Manager
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -72,6 +74,8 @@ def prepare(
     app.consumer_broker_config()
     app.finalize()
     check_results(app)
+    if app.conf.sqs_deduplicate:
+        dedupe.check(app)
     tell_of_idle_settings(app)
     _warn_of_limits(config)
     fleet = fleet_for(app, config)
@@ -133,7 +137,7 @@ def check_privileges(accept_content: object) -> None:
     if os.geteuid() != 0 or os.environ.get("C_FORCE_ROOT"):
         return
     accepted = set(accept_content) if isinstance(accept_content, (list, tuple, set, frozenset)) else set()
-    if accepted & {"pickle", "application/x-python-serialize"}:
+    if PICKLE_TYPE in accepted_types(accepted):
         raise SecurityError(
             "as root this worker reads no pickles: whoever can send a message could run any code as root; run as another "
             "user (--uid), take pickle out of accept_content, or set C_FORCE_ROOT=1 if you must"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pyqs_celery import Celery
-from pyqs_celery.app.config_table import SETTINGS, WITHOUT_EFFECT
+from pyqs_celery.app.config_idle import WITHOUT_EFFECT
+from pyqs_celery.app.config_table import SETTINGS
 from pyqs_celery.app.loader import AppNotFound, find_app
 from pyqs_celery.exceptions import ImproperlyConfigured
 

@@ -253,6 +253,47 @@ def test_a_native_retry_beyond_what_sqs_can_hide_is_sent(app, sent):
     assert app.publisher() is not None
 
 
+def run_on_fifo(app, sent, **facts):
+    [message] = sent("orders.fifo")
+    sqs = {"message_id": "m", "receive_count": 1, "logical": "orders.fifo", "queue": "orders.fifo", **facts}
+    return execute(app, message, sqs=sqs, hostname="w@h", last_delivery=False)
+
+
+def test_on_a_fifo_queue_a_retry_keeps_its_place_unless_somebody_says_otherwise(app, sent):
+    seen = []
+
+    @app.task(name="job", bind=True, max_retries=2, queue="orders.fifo")
+    def job(self):
+        seen.append(self.request.retries)
+        self.retry(countdown=3)
+
+    job.delay()
+    outcome = run_on_fifo(app, sent, receive_count=3, unrun_count=1)
+    assert (outcome.kind, outcome.native_delay, seen) == ("retried", 3, [1])
+    assert sent("orders.fifo") == []
+
+    app.conf.sqs_retry = "message"
+    job.apply_async(MessageGroupId="another")
+    outcome = run_on_fifo(app, sent)
+    assert (outcome.kind, outcome.native_delay, seen) == ("retried", None, [1, 0])
+
+
+def test_at_the_last_receipt_that_sqs_allows_a_native_retry_is_a_failure(app, sent):
+    @app.task(name="job", bind=True, max_retries=None, queue="orders.fifo")
+    def job(self):
+        self.retry(exc=KeyError("k"))
+
+    job.delay()
+
+    outcome = run_on_fifo(app, sent, receive_count=3, max_receive_count=3)
+    assert (outcome.kind, outcome.exhausted, outcome.exception) == ("failed", True, "KeyError")
+
+
+def test_waiting_for_a_chord_never_blocks_a_group(app):
+    """Parts of the chord may be behind it in its group."""
+    assert app.tasks["celery.chord_unlock"].sqs_retry == "message"
+
+
 # -- pydantic ------------------------------------------------------------------------------------------
 
 

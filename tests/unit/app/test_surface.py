@@ -120,8 +120,9 @@ def test_tasks_are_named_in_their_lines():
     "ask", ["ping", "shutdown", "rate_limit", "add_consumer", "revoke_by_stamped_headers", "broadcast", "no_such_thing"]
 )
 def test_what_needs_a_broadcast_says_so(app, ask):
+    arguments = ("x", "1/s") if ask == "rate_limit" else ("x",)
     with pytest.raises(ControlUnavailable, match="SQS does not have"):
-        getattr(app.control, ask)("x")
+        getattr(app.control, ask)(*arguments)
 
 
 def test_purge_counts_and_empties(app, sent):
