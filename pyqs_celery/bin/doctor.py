@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from pyqs_celery.bin.context import GlobalOptions, load_app
 from pyqs_celery.bin.errors import UsageError
 from pyqs_celery.bin.options import ALL_FLAGS, Flag
 from pyqs_celery.bin.output import styled, to_json
-from pyqs_celery.exceptions import AccessDenied, BrokerError, ImproperlyConfigured
+from pyqs_celery.exceptions import AccessDenied, BrokerError, ImproperlyConfigured, InvalidRequest
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -37,9 +38,31 @@ COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
     help="Exit with 1 for these and worse.",
 )
 @click.option("--offline", is_flag=True, help="Do not look at the queues.")
+@click.option(
+    "--iam",
+    "roles",
+    multiple=True,
+    type=click.Choice(["producer", "worker", "beat", "purge", "assume-role"]),
+    help="Print the IAM policy that this part of the application needs, and nothing else. May be given several times.",
+)
+@click.option(
+    "-Q",
+    "--queues",
+    help="With --iam: these queues and patterns, as the worker takes them, not all of the application's.",
+)
+@click.option("--create-queues", is_flag=True, help="With --iam: allow to create queues that are missing.")
 @click.pass_obj
 def doctor(
-    options: GlobalOptions, /, name: str | None, paths: tuple[Path, ...], form: str, fail_on: Any, offline: bool
+    options: GlobalOptions,
+    /,
+    name: str | None,
+    paths: tuple[Path, ...],
+    form: str,
+    fail_on: Any,
+    offline: bool,
+    roles: tuple[str, ...],
+    queues: str | None,
+    create_queues: bool,
 ) -> int:
     """Say what will differ after the swap from Celery: in code, settings, tasks, queues and the files that start workers.
 
@@ -51,6 +74,9 @@ def doctor(
 
     options = replace(options, app=name) if name else options
     app = _loaded(options) if options.app or options.application else None
+    if roles:
+        click.echo(_iam(app, roles, queues, create=create_queues))
+        return 0
     if app is None and not paths:
         raise UsageError("name an application with -A, or folders with --path")
     context = Context(
@@ -70,6 +96,21 @@ def doctor(
     else:
         click.echo(_text(findings, colour=options.colour))
     return int(any(finding.at_least(fail_on) for finding in findings))
+
+
+def _iam(app: Celery | None, roles: tuple[str, ...], queues: str | None, *, create: bool) -> str:
+    """A policy as JSON. Raises UsageError."""
+    from pyqs_celery.bin.worker_config import queue_names
+    from pyqs_celery.doctor import Context, queues_of
+    from pyqs_celery.doctor.iam import policy
+
+    if app is None:
+        raise UsageError("name an application with -A: the policy is made from its settings")
+    names = queue_names([queues])[0] if queues else queues_of(Context(app=app))
+    try:
+        return json.dumps(policy(app, roles, names, create=create), indent=2)
+    except (InvalidRequest, ImproperlyConfigured) as exc:
+        raise UsageError(str(exc)) from exc
 
 
 def _names(flags: Iterable[Flag]) -> Iterator[str]:
@@ -94,7 +135,8 @@ def _loaded(options: GlobalOptions) -> Celery:
 
 def _look_at_queues(app: Celery, context: Context) -> None:
     """Put what SQS says of the application's queues into the context, or why it said nothing."""
-    from pyqs_celery.broker.client import SqsClient, Timeouts
+    from pyqs_celery.broker.client import SqsClient
+    from pyqs_celery.broker.connections import Timeouts
     from pyqs_celery.broker.queues import QueueDirectory
     from pyqs_celery.doctor import queues_of
 

@@ -1,39 +1,56 @@
-"""The only importer of boto3: SQS's calls on values of ours, with bounded times and our errors.
+"""SQS's calls on values of ours, with bounded times and our errors.
 
-One client for each set of credentials and process; boto3 clients are thread-safe, and one made before a fork is never
-used after it. Nothing is retried here: the worker backs off per queue, and the publisher has a budget.
+Nothing is retried here but what was refused for its keys: the worker backs off per queue, and the publisher has a budget.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyqs_celery.broker.config import DEFAULT_REGION, BrokerConfig, Credentials
-from pyqs_celery.broker.credentials import session_for
+from pyqs_celery.broker.config import BrokerConfig
+from pyqs_celery.broker.connections import Connection, Connections, Timeouts
+from pyqs_celery.broker.credentials import Identities
 from pyqs_celery.broker.delivery import Delivery, Outgoing, QueueInfo
-from pyqs_celery.broker.errors import broker_error, error_class
-from pyqs_celery.broker.limits import CONNECT_TIMEOUT_SECONDS, READ_MARGIN_SECONDS
-from pyqs_celery.exceptions import AccessDenied, BrokerError, ReceiptExpired
+from pyqs_celery.broker.errors import are_old_keys, broker_error, error_class
+from pyqs_celery.broker.limits import READ_MARGIN_SECONDS
+from pyqs_celery.exceptions import AccessDenied, BrokerError, QueueDoesNotExist, ReceiptExpired, Throttled
 
 
 @dataclass(frozen=True, slots=True)
 class EntryError:
-    """Why one entry of a batch failed. ``lost``: the lease is gone; ``forbidden``: we lack the permission."""
+    """Why one entry of a batch failed.
+
+    ``lost``: the lease is gone; ``forbidden``: we lack the permission; ``missing``: there is no such queue; ``throttled``: SQS
+    asks to slow down.
+    """
 
     code: str
     message: str
     retryable: bool = True
     lost: bool = False
     forbidden: bool = False
+    missing: bool = False
+    throttled: bool = False
 
     @classmethod
     def of(cls, error: BrokerError) -> EntryError:
         """The error of each entry of a batch that was refused, or not answered, as a whole."""
-        return cls(error.code or "", str(error), error.retryable, forbidden=isinstance(error, AccessDenied))
+        return cls.of_class(type(error), error.code or "", str(error))
+
+    @classmethod
+    def of_class(cls, kind: type[BrokerError], code: str, message: str) -> EntryError:
+        """The same, for the class of error that SQS's code stands for."""
+        return cls(
+            code,
+            message,
+            kind.retryable,
+            lost=kind is ReceiptExpired,
+            forbidden=kind is AccessDenied,
+            missing=kind is QueueDoesNotExist,
+            throttled=kind is Throttled,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,94 +62,55 @@ class BatchResult:
     message_ids: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds a connection and an answer may take."""
-
-    connect: float = CONNECT_TIMEOUT_SECONDS
-    read: float = 20 + READ_MARGIN_SECONDS
-
-
 class SqsClient:
     """SQS as the rest of the package sees it. Every method raises the BrokerError family and nothing else of AWS's.
 
     ``boto_client`` is any object with boto3's SQS methods (tests, the embedded SQS); ``pool_size`` is how many
-    connections may be open at once.
+    connections may be open at once. ``like`` is a client whose identities are shared: the same keys, renewed once.
     """
 
     def __init__(
-        self, config: BrokerConfig, *, boto_client: Any = None, pool_size: int = 10, timeouts: Timeouts | None = None
+        self,
+        config: BrokerConfig,
+        *,
+        boto_client: Any = None,
+        pool_size: int = 10,
+        timeouts: Timeouts | None = None,
+        like: SqsClient | None = None,
     ) -> None:
         self.config = config
-        self._given = boto_client
-        self._pool_size = pool_size
-        self._timeouts = timeouts or Timeouts(read=config.wait_time_seconds + READ_MARGIN_SECONDS)
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._clients: dict[Any, Any] = {}
+        self._given = None if boto_client is None else Connection(boto_client)
+        self._identities: Identities = Identities(config) if like is None else like._identities
+        self._connections = Connections(
+            config,
+            self._identities,
+            pool_size=pool_size,
+            timeouts=timeouts or Timeouts(read=config.wait_time_seconds + READ_MARGIN_SECONDS),
+        )
 
     # -- clients -----------------------------------------------------------------------------------
 
-    def reset(self) -> None:
-        """Throw the clients away; the next call makes new ones."""
-        with self._lock:
-            self._clients = {}
+    def reset(self, *, after_trouble: bool = False) -> None:
+        """Throw the clients away; the next call makes new ones. ``after_trouble``: but keep those just made."""
+        self._connections.reset(after_trouble=after_trouble)
 
     def _client(self, queue: str | None = None) -> Any:
-        if self._given is not None:
-            return self._given
-        if self._pid != os.getpid():
-            self._lock, self._clients, self._pid = threading.Lock(), {}, os.getpid()
-        predefined = self.config.predefined_queues.get(queue) if queue and self.config.predefined_queues else None
-        key: tuple[Credentials | None, str | None, str | None]
-        if predefined is None:
-            key = (self.config.credentials, self.config.sts_role_arn, self.config.region)
-        else:
-            key = (
-                predefined.credentials or self.config.credentials,
-                predefined.sts_role_arn or self.config.sts_role_arn,
-                predefined.region or self.config.region,
-            )
-        client = self._clients.get(key)
-        if client is None:
-            with self._lock:
-                client = self._clients.get(key)
-                if client is None:
-                    client = self._clients[key] = self._make(*key)
-        return client
+        return self._connection(queue).client
 
-    def _make(self, credentials: Credentials | None, role: str | None, region: str | None) -> Any:
-        if self.config.in_memory is not None:
-            from pyqs_celery.local.client import shared_client
-
-            return shared_client(self.config.in_memory)
-        from botocore.config import Config
-
-        try:
-            session = session_for(self.config, credentials, role, region)
-            settings = Config(
-                connect_timeout=self._timeouts.connect,
-                read_timeout=self._timeouts.read,
-                retries={"total_max_attempts": 1},
-                max_pool_connections=self._pool_size,
-                tcp_keepalive=True,
-                parameter_validation=False,
-            )
-            if self.config.client_config:
-                settings = settings.merge(Config(**self.config.client_config))
-            return session.client(
-                "sqs",
-                region_name=region or session.region_name or DEFAULT_REGION,
-                endpoint_url=self.config.endpoint_url,
-                config=settings,
-            )
-        except Exception as exc:
-            raise broker_error(exc, "connecting", None) from exc
+    def _connection(self, queue: str | None, url: str | None = None) -> Connection:
+        return self._given or self._connections.of(queue, url)
 
     def _call(self, action: str, queue: str | None, /, **request: Any) -> dict[str, Any]:
-        client = self._client(queue)
+        """One call. Keys that AWS refuses as old are renewed, and the call is made once more."""
         try:
-            answer: dict[str, Any] = getattr(client, action)(**request)
+            connection = self._connection(queue, request.get("QueueUrl"))
+            call = getattr(connection.client, action)
+            try:
+                answer: dict[str, Any] = call(**request)
+            except Exception as exc:
+                if connection.keys is None or not are_old_keys(exc) or not connection.keys.renew():
+                    raise
+                answer = call(**request)
         except Exception as exc:
             raise broker_error(exc, _API_NAMES[action], queue) from exc
         return answer
@@ -140,9 +118,21 @@ class SqsClient:
     # -- messages ----------------------------------------------------------------------------------
 
     def receive(
-        self, queue: QueueInfo, *, count: int, wait_seconds: int, visibility_seconds: int, clock: Callable[[], float]
+        self,
+        queue: QueueInfo,
+        *,
+        count: int,
+        wait_seconds: int,
+        visibility_seconds: int,
+        clock: Callable[[], float],
+        attempt: str | None = None,
     ) -> list[Delivery]:
-        """ReceiveMessage. ``clock`` (epoch seconds) is read when the answer is there, which is when the leases begin."""
+        """ReceiveMessage. ``attempt`` (FIFO queues) is the ReceiveRequestAttemptId: the same again brings the same messages.
+
+        ``clock`` gives epoch seconds. Leases begin when the answer is there. One that is later than a poll can end was long on
+        its way, or waited in a process that was stopped: its leases may be as old as the question, and count from that.
+        """
+        began = clock()
         answer = self._call(
             "receive_message",
             queue.name,
@@ -152,8 +142,10 @@ class SqsClient:
             VisibilityTimeout=visibility_seconds,
             AttributeNames=["All"],
             MessageAttributeNames=["All"],
+            **({"ReceiveRequestAttemptId": attempt} if attempt else {}),
         )
         now = clock()
+        now = now if now - began <= wait_seconds + ANSWER_SECONDS else began
         return [_delivery(queue.name, message, now) for message in answer.get("Messages", ())]
 
     def delete_batch(self, queue: QueueInfo, entries: Sequence[tuple[str, str]]) -> BatchResult:
@@ -231,6 +223,9 @@ class SqsClient:
         self._call("purge_queue", queue.name, QueueUrl=queue.url)
 
 
+ANSWER_SECONDS = 1.0
+"""What an answer may take beyond the waiting time of its poll before it counts as late."""
+
 _API_NAMES = {
     "receive_message": "ReceiveMessage",
     "delete_message_batch": "DeleteMessage",
@@ -285,7 +280,7 @@ def _batch_result(answer: Mapping[str, Any]) -> BatchResult:
     for entry in answer.get("Failed", ()):
         code, message = str(entry.get("Code", "")), str(entry.get("Message", ""))
         kind = error_class(code, message, 400 if entry.get("SenderFault") else 500)
-        failed[entry["Id"]] = EntryError(code, message, kind.retryable, kind is ReceiptExpired, kind is AccessDenied)
+        failed[entry["Id"]] = EntryError.of_class(kind, code, message)
     successful: Iterable[Mapping[str, Any]] = answer.get("Successful", ())
     return BatchResult(
         frozenset(entry["Id"] for entry in successful),

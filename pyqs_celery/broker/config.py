@@ -43,7 +43,9 @@ class BrokerConfig:
     """Everything the broker room needs to know. Durations in seconds.
 
     ``endpoint_url`` None means AWS's own (or what boto3 finds in its environment). ``visibility_timeout`` caps leases
-    and is the timeout of queues we create. ``in_memory`` names the embedded SQS of this process (``memory://``).
+    and is the timeout of queues we create. ``sts_token_timeout`` is how long a role is assumed for,
+    ``sts_token_buffer_time`` how long before its end that is renewed (0: five minutes). ``in_memory`` names the embedded
+    SQS of this process (``memory://``).
     """
 
     region: str | None = None
@@ -55,12 +57,23 @@ class BrokerConfig:
     predefined_queues: Mapping[str, PredefinedQueue] = field(default_factory=dict)
     sts_role_arn: str | None = None
     sts_token_timeout: int = 900
+    sts_token_buffer_time: int = 0
     client_config: Mapping[str, Any] = field(default_factory=dict)
     creation_attributes: Mapping[str, str] = field(default_factory=dict)
     queue_tags: Mapping[str, str] = field(default_factory=dict)
     base64_body: bool = True
     body_encoding: str = "base64"
     in_memory: str | None = None
+
+    def predefined(self, name: str | None, url: str | None) -> PredefinedQueue | None:
+        """The predefined queue behind a URL, or of this name on SQS or in the application."""
+        queues = self.predefined_queues
+        for queue in queues.values():
+            if url is not None and queue.url == url:
+                return queue
+        if name is None or name in queues:
+            return queues.get(name or "")
+        return next((queue for queue in queues.values() if queue.url.rsplit("/", 1)[-1] == name), None)
 
     @property
     def shown(self) -> str:
@@ -77,22 +90,24 @@ def broker_config(
     """Read ``broker_url`` and ``broker_transport_options``. Raises ImproperlyConfigured with what to change.
 
     ``broker_url`` is text (``;`` separates alternatives, of which the first is taken), a list, or None for
-    ``sqs://``. ``environ`` is looked at for AWS_ENDPOINT_URL_SQS and AWS_ENDPOINT_URL.
+    ``sqs://``. ``environ`` is looked at for AWS_ENDPOINT_URL_SQS and AWS_ENDPOINT_URL. A host in ``broker_url`` is spoken
+    to by https, unless its port (any but 443 and 8443), ``is_secure`` or ``http://`` says otherwise.
     """
     url = _first(broker_url)
     if url.startswith("memory://"):
         name = url[len("memory://") :].strip("/") or "default"
         return _with_options(BrokerConfig(in_memory=name, region=DEFAULT_REGION), options)
     parts = urlsplit(url)
-    is_https_form = parts.scheme in ("https", "http")
+    is_https_form = parts.scheme != "sqs"
     if parts.scheme not in ("sqs", "https", "http", "sqs+https", "sqs+http"):
         raise ImproperlyConfigured(
             f"broker_url {_masked(url)!r} is not for SQS: this worker speaks SQS only; use sqs:// (credentials from the "
             "environment), sqs://KEY:SECRET@ or memory://"
         )
+    endpoint = _endpoint(parts, options, environ, is_https_form, use_ssl)
     config = BrokerConfig(
-        region=_text(options, "region"),
-        endpoint_url=_endpoint(parts, options, environ, is_https_form, use_ssl),
+        region=_text(options, "region") or region_of(endpoint or ""),
+        endpoint_url=endpoint,
         credentials=_credentials(parts.username, parts.password, _text(options, "session_token")),
     )
     return _with_options(config, options)
@@ -136,9 +151,13 @@ def _endpoint(
     except ValueError as exc:
         raise ImproperlyConfigured(f"broker_url has a port that is no number: {exc}") from exc
     if host:
-        secure = bool(options.get("is_secure", use_ssl or port == 443))
-        scheme = parts.scheme if is_https_form else "https" if secure else "http"
+        secure = options.get("is_secure", use_ssl)
+        secure = port in (None, 443, 8443) if secure is None else secure
+        scheme = parts.scheme.removeprefix("sqs+") if is_https_form else "https" if secure else "http"
+        host = f"[{host}]" if ":" in host else host
         return f"{scheme}://{host}" + (f":{port}" if port else "")
+    if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
     return environ.get("AWS_ENDPOINT_URL_SQS") or environ.get("AWS_ENDPOINT_URL") or None
 
 
@@ -157,10 +176,11 @@ def _with_options(config: BrokerConfig, options: Mapping[str, Any]) -> BrokerCon
         queue_name_prefix=_text(options, "queue_name_prefix") or "",
         visibility_timeout=visibility,
         wait_time_seconds=wait,
-        predefined_queues=_predefined(options.get("predefined_queues")),
+        predefined_queues=_predefined(options.get("predefined_queues"), config.credentials),
         sts_role_arn=_text(options, "sts_role_arn"),
         sts_token_timeout=_number(options, "sts_token_timeout", 900),
-        client_config=dict(options.get("client-config") or {}),
+        sts_token_buffer_time=_number(options, "sts_token_buffer_time", 0),
+        client_config=_dictionary(options, "client-config"),
         creation_attributes=attributes,
         queue_tags=dict(options.get("queue_tags") or {}),
         base64_body=bool(options.get("sqs_base64_encoding", True)),
@@ -185,18 +205,28 @@ def _number(options: Mapping[str, Any], key: str, default: Any) -> Any:
         raise ImproperlyConfigured(f"broker_transport_options[{key!r}] must be a number, not {value!r}") from exc
 
 
-def _predefined(value: Any) -> dict[str, PredefinedQueue]:
+def _dictionary(options: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = options.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise ImproperlyConfigured(
+            f"broker_transport_options[{key!r}] must be a dictionary, not {type(value).__name__}"
+        )
+    return dict(value)
+
+
+def _predefined(value: Any, credentials: Credentials | None) -> dict[str, PredefinedQueue]:
     if not value:
         return {}
     if not isinstance(value, Mapping):
         raise ImproperlyConfigured("predefined_queues must be a dictionary of queue name to settings with a url")
-    return {str(name): _predefined_queue(str(name), entry) for name, entry in value.items()}
+    return {str(name): _predefined_queue(str(name), entry, credentials) for name, entry in value.items()}
 
 
-def _predefined_queue(name: str, entry: Any) -> PredefinedQueue:
+def _predefined_queue(name: str, entry: Any, shared: Credentials | None) -> PredefinedQueue:
     url = entry.get("url") if isinstance(entry, Mapping) else None
     if not isinstance(url, str) or not url:
-        raise ImproperlyConfigured(f"predefined_queues[{name!r}] needs a url, the QueueUrl that AWS shows")
+        raise ImproperlyConfigured(f"predefined_queues[{name!r}] needs a url, the QueueUrl or the ARN that AWS shows")
+    url = url_of_arn(url) if url.startswith("arn:") else url
     tail = url.rsplit("/", 1)[-1]
     if name.endswith(".fifo") != tail.endswith(".fifo"):
         raise ImproperlyConfigured(
@@ -204,13 +234,7 @@ def _predefined_queue(name: str, entry: Any) -> PredefinedQueue:
             "name a FIFO queue with .fifo in both"
         )
     region = entry.get("region") or region_of(url)
-    credentials = None
-    if entry.get("access_key_id") or entry.get("secret_access_key"):
-        if not (entry.get("access_key_id") and entry.get("secret_access_key")):
-            raise ImproperlyConfigured(
-                f"predefined_queues[{name!r}] has only one of access_key_id and secret_access_key; give both or none"
-            )
-        credentials = Credentials(entry["access_key_id"], entry["secret_access_key"], entry.get("session_token"))
+    credentials = _own_credentials(name, entry, shared)
     policy = entry.get("backoff_policy") or {}
     try:
         backoff = {int(count): int(seconds) for count, seconds in policy.items()}
@@ -229,15 +253,54 @@ def _predefined_queue(name: str, entry: Any) -> PredefinedQueue:
     )
 
 
+def _own_credentials(name: str, entry: Mapping[str, Any], shared: Credentials | None) -> Credentials | None:
+    """The queue's own keys; a session token alone belongs to those of ``broker_url``."""
+    key, secret, token = (entry.get(each) for each in ("access_key_id", "secret_access_key", "session_token"))
+    if key and secret:
+        return Credentials(key, secret, token)
+    if key or secret:
+        raise ImproperlyConfigured(
+            f"predefined_queues[{name!r}] has only one of access_key_id and secret_access_key; give both or none"
+        )
+    if token and shared is None:
+        raise ImproperlyConfigured(
+            f"predefined_queues[{name!r}] has a session_token without keys; give access_key_id and secret_access_key too"
+        )
+    return Credentials(shared.access_key, shared.secret_key, token) if token and shared is not None else None
+
+
 def region_of(url: str) -> str | None:
     """The region in an AWS queue URL or ARN, None elsewhere."""
     if url.startswith("arn:"):
         parts = url.split(":")
         return parts[3] if len(parts) > 5 else None
-    host = urlsplit(url).hostname or ""
-    labels = host.split(".")
-    if "amazonaws" not in labels:
+    labels = (urlsplit(url).hostname or "").split(".")
+    if not is_at_aws(url):
         return None
-    if labels[0] == "sqs" and len(labels) > 3:
-        return labels[1]
-    return labels[0] if len(labels) > 3 and labels[1] == "queue" else None
+    for service in ("sqs", "sqs-fips"):
+        if service in labels:
+            return labels[labels.index(service) + 1]
+    return labels[0] if len(labels) > 3 and labels[1] == "queue" else DEFAULT_REGION if labels[0] == "queue" else None
+
+
+def is_at_aws(url: str) -> bool:
+    """True for hosts of AWS's own, endpoints in a VPC among them."""
+    host = urlsplit(url).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".api.amazonwebservices.com.cn"))
+
+
+def url_of_arn(arn: str) -> str:
+    """The URL at AWS of a queue by its ARN. Raises ImproperlyConfigured."""
+    parts = arn.split(":")
+    if len(parts) != 6 or parts[2] != "sqs" or not all(parts[3:]):
+        raise ImproperlyConfigured(f"{arn!r} is no ARN of a queue, which is arn:aws:sqs:REGION:ACCOUNT:NAME")
+    suffix = "amazonaws.com.cn" if parts[1] == "aws-cn" else "amazonaws.com"
+    return f"https://sqs.{parts[3]}.{suffix}/{parts[4]}/{parts[5]}"
+
+
+def endpoint_of(url: str) -> str | None:
+    """The endpoint that a queue's URL asks for by itself: one in a VPC, or a server that is not AWS's; else None."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or (is_at_aws(url) and ".vpce." not in f"{parts.hostname}"):
+        return None
+    return f"{parts.scheme}://{parts.netloc}"

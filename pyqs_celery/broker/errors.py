@@ -15,6 +15,15 @@ from pyqs_celery.exceptions import (
 
 NO_CREDENTIALS = "NoCredentials"
 """The code of the error that says that nobody is logged in at all."""
+NO_ROLE = "NoRole"
+"""The code of the error that says that a role may not be assumed."""
+OLD_KEYS = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+"""Codes with which AWS refuses keys whose time is over."""
+UNKNOWN_KEYS = frozenset({"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"})
+"""Codes with which AWS refuses keys it does not know (any more)."""
+WRONG_KEYS = UNKNOWN_KEYS | {"SignatureDoesNotMatch", "InvalidSecurity", "AuthFailure"}
+NOT_LOGGED_IN = OLD_KEYS | WRONG_KEYS | {NO_CREDENTIALS, NO_ROLE}
+"""Codes of an AccessDenied that is about who we are and not about what we may."""
 
 _EXACT: dict[str, type[BrokerError]] = {
     "QueueDoesNotExist": QueueDoesNotExist,
@@ -51,6 +60,35 @@ _EXACT: dict[str, type[BrokerError]] = {
 }
 
 
+class CredentialsError(Exception):
+    """There are no keys to sign a request with.
+
+    ``sentence`` says why and what to do, ``code`` is AWS's where there is one; ``denied`` if waiting will not help.
+    """
+
+    def __init__(self, sentence: str, code: str, *, denied: bool) -> None:
+        self.sentence = sentence
+        self.code = code
+        self.denied = denied
+        super().__init__(sentence)
+
+    def again(self) -> CredentialsError:
+        """The same error, to be raised once more."""
+        return CredentialsError(self.sentence, self.code, denied=self.denied)
+
+
+def code_of(exc: BaseException) -> str:
+    """AWS's error code in an answer of botocore's, without its namespace; the class's name of other errors."""
+    response = getattr(exc, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    return str(code).rsplit(".", 1)[-1] if code else type(exc).__name__
+
+
+def are_old_keys(exc: Exception) -> bool:
+    """True if a request was refused for the keys it was signed with, and may succeed with newer ones."""
+    return code_of(exc) in OLD_KEYS | UNKNOWN_KEYS
+
+
 def error_class(code: str, message: str, status: int = 400) -> type[BrokerError]:
     """The class of our errors for an SQS error code."""
     bare = code.rsplit(".", 1)[-1]
@@ -72,20 +110,18 @@ def broker_error(exc: Exception, action: str, queue: str | None) -> BrokerError:
     """Our error for an exception of botocore's, saying what was asked of which queue."""
     from botocore import exceptions as boto
 
+    if isinstance(exc, BrokerError):
+        return exc
     where = f"{action} on {queue}" if queue else action
+    if isinstance(exc, CredentialsError):
+        refused = AccessDenied if exc.denied else BrokerUnavailable
+        return refused(f"{where}: {exc.sentence}", code=exc.code, queue=queue)
     if isinstance(exc, boto.ClientError):
         error = exc.response.get("Error", {})
         code, message = str(error.get("Code", "")), str(error.get("Message", ""))
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
         kind = error_class(code, message, status)
         return kind(_sentence(kind, where, code, message), code=code, queue=queue)
-    if isinstance(exc, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)):
-        return AccessDenied(
-            f"{where}: no AWS credentials were found ({exc}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or "
-            "run under a role",
-            code=NO_CREDENTIALS,
-            queue=queue,
-        )
     if isinstance(exc, boto.NoRegionError):
         return InvalidRequest(
             f"{where}: no AWS region is known; set broker_transport_options['region'] or AWS_DEFAULT_REGION",
@@ -100,9 +136,13 @@ def broker_error(exc: Exception, action: str, queue: str | None) -> BrokerError:
 
 
 def _sentence(kind: type[BrokerError], where: str, code: str, message: str) -> str:
+    if code in WRONG_KEYS:
+        return f"{where} was refused ({code}: {message}): AWS does not know these credentials; see where they come from"
     if kind is AccessDenied:
         action = where.split(" ", 1)[0]
         return f"{where} was denied ({code}: {message}); the credentials need sqs:{action} on this queue"
+    if code in OLD_KEYS:
+        return f"{where} was refused ({code}: {message}) and there are no newer credentials yet"
     if kind is QueueDoesNotExist:
         return f"{where}: there is no such queue in this account and region ({code})"
     return f"{where} failed: {code}: {message}"

@@ -9,18 +9,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from random import random
-from typing import Any
+from typing import TypeVar
 from uuid import uuid4
 
 from pyqs_celery.broker import limits
-from pyqs_celery.broker.client import SqsClient, Timeouts
+from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.config import BrokerConfig
+from pyqs_celery.broker.connections import Timeouts
 from pyqs_celery.broker.delivery import Outgoing
 from pyqs_celery.broker.queues import check_queue_name, creation_attributes, find_predefined
 from pyqs_celery.exceptions import (
     AccessDenied,
     BatchError,
     BrokerError,
+    BrokerUnavailable,
     InvalidRequest,
     MessageTooLarge,
     QueueDoesNotExist,
@@ -29,13 +31,53 @@ from pyqs_celery.exceptions import (
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 FIRST_RETRY_SECONDS = 0.2
 MOST_RETRY_SECONDS = 2.0
+POOL_SIZE = 200
+"""For as many threads that send at once."""
+PATIENT = Timeouts(2.0, 5.0)
+"""For connecting and for an answer, while the budget has room for both."""
+HASTY = Timeouts(1.0, 2.0)
+"""The same for calls near the end of the budget."""
+
+Answer = TypeVar("Answer")
+
+
+class Budget:
+    """What one send has left. ``retries`` are the repetitions it may have, None: as many as the time allows."""
+
+    def __init__(self, seconds: float, retries: int | None, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._retries = retries
+        self._clock = clock
+        self._deadline = clock() + seconds
+        self._failures = 0
+        self._asked = False
+
+    def rest(self) -> float:
+        """Seconds that are left."""
+        return self._deadline - self._clock()
+
+    def may_be_patient(self) -> bool:
+        """True if a call with the longer times still ends in time. Raises BrokerUnavailable if none does."""
+        rest, first, self._asked = self.rest(), not self._asked, True
+        if not first and rest < HASTY.total:
+            raise BrokerUnavailable(
+                f"SQS: no time is left of the {self._seconds:g}s that a send may take", code="Budget"
+            )
+        return rest >= PATIENT.total
+
+    def pause(self) -> float | None:
+        """Seconds to wait after a failure, None if it is not to be tried again."""
+        self._failures += 1
+        pause = min(MOST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (self._failures - 1)) * (0.5 + random() / 2)
+        spent = self._retries is not None and self._failures > self._retries
+        return None if spent or self.rest() < pause + HASTY.total else pause
 
 
 class Publisher:
     """Sends messages to queues by the application's names. Safe under threads and forks.
 
     ``create_missing`` lets it create a queue that does not exist, as Celery's producers do. ``budget_seconds`` bounds
-    one send with all its retries. ``clock`` and ``sleep`` are there for tests.
+    one send with all its calls and retries. ``clock`` and ``sleep`` are there for tests.
     """
 
     def __init__(
@@ -49,7 +91,8 @@ class Publisher:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.config = config
-        self.client = client or SqsClient(config, timeouts=Timeouts(2.0, 5.0))
+        self.client = client or SqsClient(config, pool_size=POOL_SIZE, timeouts=PATIENT)
+        self._hasty = client or SqsClient(config, pool_size=POOL_SIZE, timeouts=HASTY, like=self.client)
         self.create_missing = create_missing
         self.budget_seconds = budget_seconds
         self._clock = clock
@@ -58,8 +101,11 @@ class Publisher:
         self._max_sizes: dict[str, int] = {}
         self._local = threading.local()
 
-    def send(self, message: Outgoing) -> str | None:
+    def send(self, message: Outgoing, *, retries: int | None = None) -> str | None:
         """Send one message and give its id; inside ``batch()`` gather it and give None.
+
+        ``retries`` limits how often it is tried again within the budget; every attempt sends the same message, with
+        the same deduplication id.
 
         Raises MessageTooLarge, InvalidRequest, QueueDoesNotExist, AccessDenied, or BrokerUnavailable after the
         budget, all of them OperationalErrors.
@@ -70,9 +116,10 @@ class Publisher:
         if gathered is not None:
             gathered.append(message)
             return None
-        url = self.url(message.queue)
-        self._check_size(message, url)
-        return self._with_budget(lambda: self._send_once(url, message))
+        budget = self._budget(retries)
+        url = self._url(message.queue, budget)
+        self._check_size(message, url, budget)
+        return self._within(budget, lambda: self._send_once(url, message, budget))
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -93,33 +140,37 @@ class Publisher:
 
     def url(self, logical: str) -> str:
         """The URL of a queue, looked up once and remembered. Creates it if it may. Raises BrokerError."""
+        return self._url(logical, self._budget())
+
+    def _url(self, logical: str, budget: Budget) -> str:
         url = self._urls.get(logical)
         if url is None:
-            url = self._urls[logical] = self._with_budget(lambda: self._look_up(logical))
+            url = self._urls[logical] = self._within(budget, lambda: self._look_up(logical, budget))
         return url
 
     def close(self) -> None:
         """Forget connections and queues."""
         self.client.reset()
+        self._hasty.reset()
         self._urls.clear()
         self._max_sizes.clear()
 
     # -- one ---------------------------------------------------------------------------------------
 
-    def _send_once(self, url: str, message: Outgoing) -> str:
+    def _send_once(self, url: str, message: Outgoing, budget: Budget) -> str:
         try:
-            return self.client.send(url, message)
+            return self._client(budget).send(url, message)
         except QueueDoesNotExist:
             # deleted since it was looked up
             self._urls.pop(message.queue, None)
-            return self.client.send(self._look_up(message.queue), message)
+            return self._client(budget).send(self._look_up(message.queue, budget), message)
 
-    def _look_up(self, logical: str) -> str:
+    def _look_up(self, logical: str, budget: Budget) -> str:
         predefined = find_predefined(self.config, logical)
         if predefined is not None:
             if "://" in predefined.url:
                 return predefined.url
-            return self.client.queue_url(predefined.url)
+            return self._client(budget).queue_url(predefined.url)
         if self.config.predefined_queues:
             raise QueueDoesNotExist(
                 f"queue {logical!r} is not in predefined_queues, so nothing was sent; add it there with its url",
@@ -127,7 +178,7 @@ class Publisher:
             )
         name = check_queue_name(logical, self.config.queue_name_prefix)
         try:
-            return self.client.queue_url(name)
+            return self._client(budget).queue_url(name)
         except QueueDoesNotExist as exc:
             if not self.create_missing:
                 raise QueueDoesNotExist(
@@ -135,7 +186,7 @@ class Publisher:
                     "was sent; create it first",
                     queue=name,
                 ) from exc
-        return self.client.create_queue(name, creation_attributes(self.config, name), self.config.queue_tags)
+        return self._client(budget).create_queue(name, creation_attributes(self.config, name), self.config.queue_tags)
 
     def _prepared(self, message: Outgoing) -> Outgoing:
         """Give FIFO messages the group and deduplication id that kombu would."""
@@ -176,11 +227,11 @@ class Publisher:
                 queue=message.queue,
             )
 
-    def _check_size(self, message: Outgoing, url: str) -> None:
+    def _check_size(self, message: Outgoing, url: str, budget: Budget) -> None:
         size = message_size(message)
         if size <= limits.OLD_MAX_MESSAGE_BYTES:
             return
-        limit = self._max_size(message.queue, url)
+        limit = self._max_size(message.queue, url, budget)
         if size > limit:
             raise MessageTooLarge(
                 f"the message for queue {message.queue!r} is {size} bytes and the queue takes {limit}, so nothing was "
@@ -190,28 +241,37 @@ class Publisher:
                 queue=message.queue,
             )
 
-    def _max_size(self, logical: str, url: str) -> int:
+    def _max_size(self, logical: str, url: str, budget: Budget) -> int:
         """The queue's MaximumMessageSize, asked once and only for large messages."""
         if logical not in self._max_sizes:
+            name = url.rsplit("/", 1)[-1]
             try:
-                attributes: Mapping[str, str] = self.client.queue_attributes(url, url.rsplit("/", 1)[-1])
+                attributes: Mapping[str, str] = self._within(
+                    budget, lambda: self._client(budget).queue_attributes(url, name)
+                )
             except AccessDenied:
                 attributes = {}
             self._max_sizes[logical] = int(attributes.get("MaximumMessageSize", limits.MAX_MESSAGE_BYTES))
         return self._max_sizes[logical]
 
-    def _with_budget(self, call: Callable[[], str]) -> str:
-        deadline = self._clock() + self.budget_seconds
-        pause = FIRST_RETRY_SECONDS
+    # -- time --------------------------------------------------------------------------------------
+
+    def _budget(self, retries: int | None = None) -> Budget:
+        return Budget(self.budget_seconds, retries, self._clock)
+
+    def _client(self, budget: Budget) -> SqsClient:
+        """The client whose times fit into what is left."""
+        return self.client if budget.may_be_patient() else self._hasty
+
+    def _within(self, budget: Budget, call: Callable[[], Answer]) -> Answer:
         while True:
             try:
                 return call()
             except BrokerError as exc:
-                rest = deadline - self._clock()
-                if not exc.retryable or rest <= pause:
+                pause = budget.pause() if exc.retryable else None
+                if pause is None:
                     raise
-            self._sleep(pause * (0.5 + random() / 2))
-            pause = min(MOST_RETRY_SECONDS, pause * 2)
+            self._sleep(pause)
 
     # -- many --------------------------------------------------------------------------------------
 
@@ -223,7 +283,7 @@ class Publisher:
         urls = {queue: self.url(queue) for queue in by_queue}
         for queue, group in by_queue.items():
             for message in group:
-                self._check_size(message, urls[queue])
+                self._check_size(message, urls[queue], self._budget())
         failed: list[tuple[str, str, str]] = []
         for queue, group in by_queue.items():
             for part in batches(group):
@@ -237,25 +297,23 @@ class Publisher:
     def _send_part(self, url: str, part: list[Outgoing]) -> list[tuple[str, str, str]]:
         """Send up to ten; entries that failed and may succeed later are sent again one by one, in order."""
         entries = [(str(index), message) for index, message in enumerate(part)]
-        results: dict[str, Any] = {}
-
-        def attempt() -> str:
-            results["first"] = self.client.send_batch(url, entries)
-            return ""
-
-        self._with_budget(attempt)
+        budget = self._budget()
+        result = self._within(budget, lambda: self._client(budget).send_batch(url, entries))
         failed: list[tuple[str, str, str]] = []
         for each, message in entries:
-            error = results["first"].failed.get(each)
+            error = result.failed.get(each)
             if error is None:
                 continue
             try:
                 if not error.retryable:
                     raise InvalidRequest(error.message, code=error.code, queue=message.queue)
-                self._with_budget(lambda message=message: self.client.send(url, message))  # type: ignore[misc]
+                self._send_again(url, message, budget)
             except BrokerError as exc:
                 failed.append((each, exc.code or type(exc).__name__, str(exc)))
         return failed
+
+    def _send_again(self, url: str, message: Outgoing, budget: Budget) -> str:
+        return self._within(budget, lambda: self._client(budget).send(url, message))
 
 
 def message_size(message: Outgoing) -> int:

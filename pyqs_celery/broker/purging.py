@@ -8,6 +8,7 @@ from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.config import BrokerConfig
 from pyqs_celery.broker.delivery import QueueInfo
 from pyqs_celery.broker.queues import QueueDirectory
+from pyqs_celery.exceptions import AccessDenied
 
 
 class Purging:
@@ -20,8 +21,14 @@ class Purging:
         self._config = config
 
     def waiting(self) -> list[tuple[QueueInfo, int]]:
-        """About how many messages wait on each queue, the hidden and delayed ones too. Raises BrokerError."""
+        """About how many messages wait on each queue, the hidden and delayed ones too.
+
+        Raises BrokerError, for a queue that may not be looked up as well.
+        """
         found = QueueDirectory(self._client, self._config).find(self._wanted, self._exclude)
+        if found.denied:
+            name, reason = next(iter(found.denied.items()))
+            raise AccessDenied(reason, queue=name)
         return [(queue, self._count(queue)) for queue in found.queues]
 
     def _count(self, queue: QueueInfo) -> int:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import string
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 from pyqs_celery.broker.config import BrokerConfig, PredefinedQueue
 from pyqs_celery.broker.delivery import QueueInfo, RedrivePolicy
-from pyqs_celery.broker.errors import NO_CREDENTIALS
+from pyqs_celery.broker.errors import NOT_LOGGED_IN
 from pyqs_celery.broker.limits import MAX_RETENTION_SECONDS
 from pyqs_celery.exceptions import AccessDenied, InvalidRequest, QueueDoesNotExist
 
+logger = logging.getLogger("celery.worker.consumer.consumer")
 _TABLE = {ord(char): "_" for char in string.punctuation if char not in "-_."} | {ord("."): "-"}
 _PATTERN_TABLE = {code: text for code, text in _TABLE.items() if chr(code) not in "*?[]!"}
 _LEGAL = re.compile(r"^[A-Za-z0-9_-]{1,80}$")
 _DEAD_LETTER_NAME = re.compile(r"([-_.](dlq|dead-?letter(s|-queue)?)|-deadletterqueue)(\.fifo)?$", re.IGNORECASE)
+_PRIVATE_NAME = re.compile(r"(^|[-_.])(celery[-.]pidbox$|celeryev[-.])")
 
 
 def sqs_queue_name(logical: str, prefix: str = "") -> str:
@@ -65,6 +68,11 @@ def matches(pattern: str, name: str, prefix: str = "") -> bool:
     return fnmatchcase(name, prefix + pattern)
 
 
+def looks_private(name: str) -> bool:
+    """True for queues that Celery makes for remote control and events; a pattern never takes these."""
+    return _PRIVATE_NAME.search(name) is not None
+
+
 def looks_like_dead_letters(name: str) -> bool:
     """True for names that people give dead-letter queues; a pattern never takes these."""
     return _DEAD_LETTER_NAME.search(name) is not None
@@ -107,12 +115,15 @@ class QueueClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FoundQueues:
-    """What names and patterns led to. ``missing`` are exact names SQS does not know, ``denied`` those it will not show."""
+    """What names and patterns led to.
+
+    ``missing`` are exact names SQS does not know, ``denied`` those it will not show us, with the reason.
+    """
 
     queues: tuple[QueueInfo, ...] = ()
     missing: tuple[str, ...] = ()
     empty_patterns: tuple[str, ...] = ()
-    denied: tuple[str, ...] = ()
+    denied: Mapping[str, str] = field(default_factory=dict)
 
 
 class QueueDirectory:
@@ -126,19 +137,20 @@ class QueueDirectory:
     def find(self, wanted: Iterable[str], exclude: Iterable[str] = (), *, create: bool = False) -> FoundQueues:
         """Look up names and globs of the application. ``create`` makes missing exact names. Raises BrokerError.
 
-        A name or glob that starts with ``!`` excludes.
+        A name or glob that starts with ``!`` excludes. That AWS does not know who we are is an error only if it holds for
+        every queue, since each may have keys or a role of its own.
         """
         names = list(wanted)
         excluded = [*exclude, *(name[1:] for name in names if name.startswith("!"))]
         found: dict[str, QueueInfo] = {}
         missing: list[str] = []
         empty: list[str] = []
-        denied: list[str] = []
+        denied: dict[str, AccessDenied] = {}
         listed: list[str] | None = None
         for name in (name for name in names if not name.startswith("!")):
             if is_pattern(name):
                 listed = self._list(names) if listed is None else listed
-                matched = self._match(name, listed)
+                matched = self._match(name, listed, denied)
                 empty.extend([] if matched else [name])
                 for info in matched:
                     found.setdefault(info.name, info)
@@ -148,13 +160,14 @@ class QueueDirectory:
             except QueueDoesNotExist:
                 missing.append(name)
             except AccessDenied as exc:
-                if exc.code == NO_CREDENTIALS:
-                    raise
-                denied.append(name)
+                denied[name] = exc
             else:
                 found[info.name] = info
+        nobody = [exc for exc in denied.values() if exc.code in NOT_LOGGED_IN]
+        if nobody and not found:
+            raise nobody[0]
         kept = [q for q in found.values() if not any(self._is_meant(entry, q) for entry in excluded)]
-        return FoundQueues(tuple(kept), tuple(missing), tuple(empty), tuple(denied))
+        return FoundQueues(tuple(kept), tuple(missing), tuple(empty), {name: str(exc) for name, exc in denied.items()})
 
     def forget(self, name: str) -> None:
         """Look the queue up afresh next time: it vanished or changed."""
@@ -190,17 +203,19 @@ class QueueDirectory:
         patterns = [sqs_pattern(n, self._config.queue_name_prefix) for n in names if is_pattern(n) and n[0] != "!"]
         return list(self._client.list_queue_urls(common_prefix(patterns)))
 
-    def _match(self, pattern: str, urls: Iterable[str]) -> list[QueueInfo]:
+    def _match(self, pattern: str, urls: Iterable[str], denied: dict[str, AccessDenied]) -> list[QueueInfo]:
         prefix = self._config.queue_name_prefix
         found = []
         for url in urls:
             name = url.rsplit("/", 1)[-1]
-            if looks_like_dead_letters(name) or not matches(pattern, name, prefix):
+            if looks_like_dead_letters(name) or looks_private(name) or not matches(pattern, name, prefix):
                 continue
             try:
                 found.append(self._describe(url, self._logical(name), None))
-            except (QueueDoesNotExist, AccessDenied):
-                continue  # it vanished after it was listed, or is somebody else's
+            except QueueDoesNotExist:
+                continue  # it vanished after it was listed
+            except AccessDenied as exc:
+                denied[self._logical(name)] = exc
         targets = {info.redrive.dead_letter_name for info in self._known.values() if info.redrive}
         return [info for info in found if info.name not in targets]
 
@@ -214,6 +229,11 @@ class QueueDirectory:
         if known is None:
             known = queue_info(name, url, logical, self._attributes(url, name))
             self._known[name] = known
+        elif known.url != url:
+            raise InvalidRequest(
+                f"{known.url} and {url} have the same name, and a worker can serve only one of them: start one for each",
+                queue=name,
+            )
         if predefined is not None:
             known = replace(
                 known,
@@ -228,7 +248,14 @@ class QueueDirectory:
         """The queue's attributes; GetQueueAttributes is not among a worker's least privileges, so it may be denied."""
         try:
             return self._client.queue_attributes(url, name)
-        except AccessDenied:
+        except AccessDenied as exc:
+            if exc.code in NOT_LOGGED_IN:
+                raise
+            logger.warning(
+                "Queue %s: sqs:GetQueueAttributes is not allowed, so its redrive policy, its visibility timeout and its largest "
+                "message are not known: it is served as a queue without a redrive policy and with SQS's usual values",
+                name,
+            )
             return {}
 
 
@@ -243,7 +270,8 @@ def queue_info(name: str, url: str, logical: str, attributes: Mapping[str, str])
     redrive = None
     if attributes.get("RedrivePolicy"):
         policy: dict[str, Any] = json.loads(attributes["RedrivePolicy"])
-        redrive = RedrivePolicy(str(policy["deadLetterTargetArn"]), int(policy["maxReceiveCount"]))
+        if policy.get("deadLetterTargetArn"):
+            redrive = RedrivePolicy(str(policy["deadLetterTargetArn"]), int(policy.get("maxReceiveCount") or 10))
     return QueueInfo(
         name,
         url,

@@ -150,8 +150,8 @@ def _control(source: SourceFile, node: ast.Call) -> Iterator[Finding]:
             "warning",
             "remote-control",
             place,
-            f".{function.attr}() needs a broadcast to all workers, which SQS does not have; Celery loses it without a word, "
-            "pyqs-celery raises ControlUnavailable",
+            f".{function.attr}() reaches workers of the same user on the same host only, since SQS has no broadcast; where none "
+            "can answer, Celery loses it without a word and pyqs-celery raises ControlUnavailable",
             WHAT_TO_DO.get(function.attr, "take it out, or catch ControlUnavailable"),
         )
     if function.attr == "Receiver" and owner == "events":

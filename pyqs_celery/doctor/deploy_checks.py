@@ -46,8 +46,8 @@ def _command(context: Context, place: str, command: CommandLine) -> Iterator[Fin
             "warning",
             "remote-control",
             place,
-            f"`{command.program} {verb}` asks running workers, which SQS has no way for; Celery's answer is exit code 69 too",
-            "probe the process instead, and stop workers with SIGTERM",
+            f"`{command.program} {verb}` reaches workers of the same user on the same host only: SQS has no broadcast",
+            f"write: pyqs-celery {verb} ... beside the worker; for a probe, pyqs-celery health tells more and loads less",
         )
         return
     if verb in ("flower", "events"):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
+from pyqs_celery.app.retrying import is_native
 from pyqs_celery.broker.delivery import QueueInfo
 from pyqs_celery.broker.queues import dead_letter_name
 from pyqs_celery.doctor.finding import Context, Finding
@@ -102,7 +103,7 @@ def _tasks_of(context: Context, queue: QueueInfo) -> Iterator[Finding]:
                 f"({queue.visibility_timeout_seconds}s): Celery would run it twice, here its lease is renewed",
                 "nothing, unless Celery workers stay on the queue",
             )
-        if _is_native(context.app, task) and queue.redrive and task.max_retries is not None:
+        if is_native(task, context.app.conf, {"queue": queue.name}) and queue.redrive and task.max_retries is not None:
             allowed = queue.redrive.max_receive_count - 1
             if task.max_retries > allowed:
                 yield Finding(
@@ -135,7 +136,3 @@ def _seconds(expires: Any) -> float:
     if isinstance(expires, timedelta):
         return expires.total_seconds()
     return float(expires) if isinstance(expires, (int, float)) else 0.0
-
-
-def _is_native(app: Any, task: Any) -> bool:
-    return bool((task.sqs_retry or app.conf.sqs_retry) == "native")

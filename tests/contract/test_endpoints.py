@@ -12,7 +12,7 @@ import pytest
 
 from pyqs_celery import Celery
 from pyqs_celery.broker.client import SqsClient
-from pyqs_celery.broker.config import broker_config
+from pyqs_celery.broker.config import BrokerConfig, Credentials, broker_config
 from pyqs_celery.broker.delivery import Outgoing
 from pyqs_celery.broker.publisher import Publisher
 from pyqs_celery.broker.queues import QueueDirectory
@@ -25,7 +25,13 @@ NOBODY = "http://127.0.0.1:9"
 
 @pytest.fixture(params=["embedded", pytest.param("moto", marks=pytest.mark.moto)])
 def endpoint(request, sqs_server):
-    return sqs_server.endpoint if request.param == "embedded" else request.getfixturevalue("moto_endpoint")
+    if request.param == "embedded":
+        return sqs_server.endpoint
+    endpoint = request.getfixturevalue("moto_endpoint")
+    # moto loads its SQS at the first request, which takes seconds on a busy machine
+    client = SqsClient(BrokerConfig(region="us-east-1", endpoint_url=endpoint, credentials=Credentials("test", "test")))
+    client.list_queue_urls()
+    return endpoint
 
 
 @pytest.fixture(autouse=True)

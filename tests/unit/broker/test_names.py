@@ -14,7 +14,9 @@ from pyqs_celery.broker.queues import (
     common_prefix,
     dead_letter_name,
     looks_like_dead_letters,
+    looks_private,
     matches,
+    queue_info,
     sqs_queue_name,
 )
 from pyqs_celery.exceptions import InvalidRequest
@@ -156,8 +158,46 @@ def test_predefined_queues_are_all_there_is(local):
     assert found.missing == ("other",)
 
 
+def test_two_queues_of_one_name_are_refused_rather_than_one_of_them_forgotten(local):
+    local.create_queue(QueueName="shop")
+    url = local.get_queue_url(QueueName="shop")["QueueUrl"]
+    queues = {"here": {"url": url}, "there": {"url": "https://sqs.us-west-2.amazonaws.com/2/shop"}}
+
+    with pytest.raises(InvalidRequest, match="same name"):
+        directory(local, predefined_queues=queues).find(["here", "there"])
+
+
+def test_what_a_server_leaves_out_is_taken_as_usual():
+    info = queue_info("q", "http://localhost/1/q", "q", {})
+    assert (info.visibility_timeout_seconds, info.max_message_size, info.redrive, info.arn) == (
+        30,
+        1_048_576,
+        None,
+        None,
+    )
+    assert queue_info("q", "u", "q", {"RedrivePolicy": json.dumps({"maxReceiveCount": 3})}).redrive is None
+
+
 def test_a_config_shows_no_secret():
     config = broker_config("sqs://KEY:SECRET@", {}, {})
     assert "SECRET" not in repr(config)
     assert "SECRET" not in config.shown
     assert isinstance(config, BrokerConfig)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "celery-box-celery-pidbox",
+        "9a6d5c9e-6ca8-3ff1-a5d5-c3e2b1d0e5f1-reply-celery-pidbox",
+        "celeryev-9a6d5c9e-6ca8-3ff1",
+        "prod-celeryev-1",
+    ],
+)
+def test_queues_of_remote_control_are_known_by_name(name):
+    assert looks_private(name)
+
+
+@pytest.mark.parametrize("name", ["celery", "celery-pidbox-work", "email-celery", "myceleryev-1"])
+def test_other_names_are_nobodys_secret(name):
+    assert not looks_private(name)
