@@ -24,6 +24,7 @@
      |   |   +- ForeignMessage           readable, but neither Celery's nor PyQS's
      |   |   +- BodyDecodeError*         the arguments cannot be deserialised
      |   |   |   +- MissingExtra         ... with what is installed here
+     |   |   |   +- CannotVerify         ... with the certificates that are here
      |   |   +- UnacceptedContent*       a WireError and a ContentDisallowed
      |   +- BrokerError**                SQS answered no, or did not answer
      |   |   +- MessageTooLarge          over the queue's size limit
@@ -72,6 +73,7 @@ __all__ = (
     "BrokerUnavailable",
     "CDeprecationWarning",
     "CPendingDeprecationWarning",
+    "CannotVerify",
     "CeleryCommandException",
     "CeleryError",
     "CeleryWarning",
@@ -315,6 +317,10 @@ class BodyDecodeError(WireError, _KombuDecodeError):
 
 class MissingExtra(BodyDecodeError):
     """Reading the message needs an optional dependency that is not installed here."""
+
+
+class CannotVerify(BodyDecodeError):
+    """The message is signed, and there are no certificates here that could tell whether rightly."""
 
 
 class UnacceptedContent(WireError, ContentDisallowed):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import _state, continuations, revocation, signals, states
 from pyqs_celery.app.request import Context, from_message
-from pyqs_celery.app.retrying import is_exhausted
+from pyqs_celery.app.retrying import earlier_tries, is_exhausted, is_native
 from pyqs_celery.app.task import call_in_worker
 from pyqs_celery.app.trace import tracer_of
 from pyqs_celery.backends.disabled import DisabledBackend
@@ -82,9 +82,8 @@ def execute(
     if unsupported:
         return Outcome("unsupported", task.name, message.id, unsupported)
     request = from_message(message, sqs=sqs, hostname=hostname)
-    if native_retry(app, task):
-        # every receipt of the same message is a try of its task
-        request.retries = (message.retries or 0) + max(0, int(sqs.get("receive_count") or 1) - 1)
+    if is_native(task, app.conf, sqs):
+        request.retries = (message.retries or 0) + earlier_tries(sqs)
     request._last_delivery, request._time_limit = last_delivery, time_limit
     request._last_timeout = last_delivery if last_timeout is None else last_timeout
     started = time.monotonic()
@@ -193,7 +192,7 @@ def _outcome(task: Task, request: Context, ended: Ended, runtime: float) -> Outc
 def _internal_error(task: Task, request: Context, exc: BaseException, runtime: float) -> Outcome:
     """Something around the task failed: a back end, a continuation that could not be sent. The message stays."""
     einfo = ExceptionInfo(exc)
-    logger.critical("Task %s[%s] INTERNAL ERROR: %r\n%s", task.name, request.id, exc, einfo.traceback)
+    logger.critical("Task %s[%s] INTERNAL ERROR: %s", task.name, request.id, one_line(_repr(exc)), exc_info=exc)
     signals.task_internal_error.send(
         sender=task,
         task_id=request.id,
@@ -439,11 +438,6 @@ def _completed(value: Any) -> Any:
     from pyqs_celery.utils import aio
 
     return aio.run(value)
-
-
-def native_retry(app: Celery, task: Task) -> bool:
-    """True if a retry of this task is the same message coming back, not a new one (``sqs_retry = "native"``)."""
-    return bool((task.sqs_retry or app.conf.sqs_retry) == "native")
 
 
 def _repr(exc: BaseException) -> str:

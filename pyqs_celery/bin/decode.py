@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import click
 
-from pyqs_celery.bin.errors import EX_FAILURE, EX_OK
+from pyqs_celery.bin.exit_codes import EX_FAILURE, EX_OK
 from pyqs_celery.bin.output import to_json
 from pyqs_celery.exceptions import WireError
 from pyqs_celery.wire import decode as decode_message

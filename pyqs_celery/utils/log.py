@@ -7,15 +7,26 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import re
 import sys
+import threading
+import traceback
 from collections.abc import Mapping
 from typing import Any, TextIO
 
 from pyqs_celery import _state, signals
+from pyqs_celery.utils.text import one_line, plain_lines
 
 RESERVED = frozenset({"celery", "celery.task"})
 base_logger = logging.getLogger("celery")
 task_logger = logging.getLogger("celery.task")
+OURS = frozenset({"celery", "pyqs_celery"})
+SPOKEN_BY_TASKS = frozenset({"celery.redirected", "celery.task"})
+TELL_ALL_AT_DEBUG = ("boto3", "botocore", "urllib3")
+"""Their debug lines hold whole messages and what signs requests; the worker's own level does not ask for that."""
+LONGEST_MESSAGE = 64 * 1024
+"""Characters of a log message that are written; the rest is counted."""
+_BREAKS = re.compile(r"[\n\t]")
 _COLOURS = {"DEBUG": 34, "WARNING": 33, "ERROR": 31, "CRITICAL": 35}
 
 
@@ -51,17 +62,50 @@ def level_number(level: int | str) -> int:
 
 
 class ColorFormatter(logging.Formatter):
-    """Colours warnings and worse, on a terminal."""
+    """Colours warnings and worse, on a terminal, and lets no record forge another.
+
+    What commands a terminal, or hides what is written, is escaped. Celery's own lines stay one line each; in those of an
+    application, and in tracebacks, the lines after the first are indented, so that none looks like the beginning of a record.
+    """
 
     def __init__(self, fmt: str | None = None, use_color: bool = False) -> None:
         super().__init__(fmt)
         self.use_color = use_color
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name in logging
+        """The first line, with a message that cannot end it."""
+        record.message = _one_record(record)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - its name in logging
+        """The traceback, with exceptions whose text cannot end it."""
+        if not isinstance(ei[1], BaseException):
+            return plain_lines(super().formatException(ei))
+        return plain_lines("".join(map(_indented, traceback.TracebackException(*ei).format())).rstrip("\n"))
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, in its level's colour."""
         text = super().format(record)
         colour = _COLOURS.get(record.levelname)
         return f"\033[1;{colour}m{text}\033[0m" if self.use_color and colour else text
+
+
+def _one_record(record: logging.LogRecord) -> str:
+    message = record.message
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[:LONGEST_MESSAGE]}... ({len(message)} characters)"
+    first = record.name.partition(".")[0]
+    if first in OURS and record.name not in SPOKEN_BY_TASKS:
+        return _BREAKS.sub(lambda found: one_line(found.group()), plain_lines(message))
+    return plain_lines(message.replace("\r\n", "\n").replace("\n", "\n    "))
+
+
+def _indented(part: str) -> str:
+    """One part of a traceback; its own lines after the first begin with blanks, those of an exception's text are made to."""
+    if part.startswith("\n"):
+        return part  # the sentence between two tracebacks
+    first, *others = part.rstrip("\n").split("\n")
+    return "\n".join([first, *(line if line.startswith(" ") else f"    {line}" for line in others)]) + "\n"
 
 
 class TaskFormatter(ColorFormatter):
@@ -138,6 +182,9 @@ def setup(
     if not root.handlers:
         root.addHandler(_handler(logfile, out, ColorFormatter(formats[0], bool(colorize))))
     root.setLevel(level)
+    for name in TELL_ALL_AT_DEBUG:
+        if level < logging.INFO and logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.INFO)
     signals.after_setup_logger.send(
         sender=None, logger=root, loglevel=level, logfile=logfile, format=formats[0], colorize=colorize
     )
@@ -182,3 +229,51 @@ class Sometimes:
             self._last.clear()
         self._last[cause] = now
         return True
+
+
+class Troubles:
+    """Troubles that many may have at once: each cause is spoken of at once, and then once in ``seconds`` for all who have it.
+
+    So a log grows by a line a minute for each cause, whether one queue has it or five hundred. Any thread may call.
+    """
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self.seconds = seconds
+        self._lock = threading.Lock()
+        self._spoken: dict[object, float] = {}
+        self._having: dict[object, dict[str, float]] = {}
+        self._most: dict[object, int] = {}
+        self._told: set[object] = set()
+
+    def began(self, cause: object, who: str, now: float) -> str | None:
+        """``who`` has it, or still has it. Gives whom to name, ``a`` or ``a (and 4 others)``, if it is time to speak."""
+        with self._lock:
+            having = self._having.setdefault(cause, {})
+            having[who] = now
+            if now - self._spoken.get(cause, float("-inf")) < self.seconds:
+                self._most[cause] = max(self._most.get(cause, 0), len(having))
+                return None
+            self._spoken[cause] = now
+            self._told.add(cause)
+            having = self._having[cause] = {each: at for each, at in having.items() if now - at < 2 * self.seconds}
+            self._most[cause] = max(self._most.get(cause, 0), len(having))
+            return _with_others(who, len(having))
+
+    def ended(self, who: str) -> str | None:
+        """``who`` has none any more. Gives whom to name if nobody else has the same, and somebody was told of it."""
+        named = None
+        with self._lock:
+            for cause, having in list(self._having.items()):
+                if having.pop(who, None) is None or having:
+                    continue
+                del self._having[cause]
+                most = self._most.pop(cause, 1)
+                if cause in self._told:
+                    self._told.discard(cause)
+                    named = _with_others(who, most)
+        return named
+
+
+def _with_others(who: str, number: int) -> str:
+    others = number - 1
+    return who if not others else f"{who} (and {others} other{'s' if others > 1 else ''})"

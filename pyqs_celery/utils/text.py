@@ -10,15 +10,35 @@ from typing import Any
 
 REPR_MAXSIZE = 1024
 REPR_MAXLEVELS = 3
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSEEN = "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ufffe\uffff"
+_HARMFUL = re.compile(f"[\\x00-\\x1f\\x7f-\\x9f{_UNSEEN}\\ud800-\\udfff\U000e0000-\U000e007f]")
+_HARMFUL_IN_LINES = re.compile(_HARMFUL.pattern.replace(r"\x00-\x1f", r"\x00-\x08\x0b-\x1f"))
 
 
 def one_line(text: object, limit: int = 1024) -> str:
-    """Make foreign text safe for one log line: control characters escaped, length bounded."""
+    """Make foreign text safe for one log line: what commands a terminal or hides is escaped, the length bounded.
+
+    Escaped are control characters and line ends, what turns the direction of writing or shows nothing, and halves of
+    surrogate pairs, which no log file takes.
+    """
     found = str(text)
     if len(found) > limit:
         found = found[:limit] + "..."
-    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), found)
+    return _HARMFUL.sub(_escaped, found)
+
+
+def plain_lines(text: str) -> str:
+    """The same for text of several lines: line ends and tabs stay. The length too."""
+    return _HARMFUL_IN_LINES.sub(_escaped, text)
+
+
+def is_plain(text: str) -> bool:
+    """True if nothing in it would have to be escaped in a log line."""
+    return _HARMFUL.search(text) is None
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape").decode("ascii")
 
 
 def truncate(text: str, limit: int, suffix: str = "...") -> str:

@@ -40,13 +40,14 @@ def decode(
     accept_content: Iterable[str] = ("json",),
     pickle_allowed_classes: Sequence[str] | None = None,
     certificates: Iterable[str] | None = None,
+    digest: str = "sha256",
 ) -> TaskMessage:
     """Read one SQS message, as boto3 returns it, into a TaskMessage.
 
     Raises EnvelopeError, ForeignMessage, UnacceptedContent or BodyDecodeError, all WireErrors, and nothing else
     whatever the input. ``accept_content`` holds serializer names or content types; pickle runs code and is read only
     when named there, limited to ``pickle_allowed_classes`` (globs) when given. ``certificates`` verify signed
-    messages.
+    messages, whose signatures are over the ``digest``.
     """
     body = message.get("Body") if isinstance(message, Mapping) else None
     if not isinstance(body, str):
@@ -57,4 +58,5 @@ def decode(
         accept_content=accept_content,
         pickle_allowed_classes=pickle_allowed_classes,
         certificates=certificates,
+        digest=digest,
     )

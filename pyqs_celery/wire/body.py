@@ -12,8 +12,16 @@ from typing import Any
 from pyqs_celery.exceptions import BodyDecodeError, EnvelopeError, WireError
 from pyqs_celery.utils.times import to_epoch
 from pyqs_celery.wire import serializers
-from pyqs_celery.wire.compression import decompress
-from pyqs_celery.wire.envelope import open_payload, time_limits, whole_number
+from pyqs_celery.wire.compression import MAX_DECOMPRESSED_BYTES, decompress, is_known
+from pyqs_celery.wire.envelope import (
+    counted,
+    described,
+    identity,
+    open_payload,
+    task_name,
+    time_limits,
+    whole_number,
+)
 from pyqs_celery.wire.message import Head, TaskMessage
 from pyqs_celery.wire.signing import open_signed
 
@@ -29,48 +37,42 @@ def decode_body(
     accept_content: Iterable[str] = ("json",),
     pickle_allowed_classes: Sequence[str] | None = None,
     certificates: Iterable[str] | None = None,
+    digest: str = "sha256",
+    decompressed_most: int = MAX_DECOMPRESSED_BYTES,
 ) -> TaskMessage:
     """Read the arguments of a message whose head is known. Raises the WireError family and nothing else.
 
     ``accept_content`` holds serializer names or content types, ``pickle_allowed_classes`` globs of the classes a
-    pickle may name (None: any), ``certificates`` PEM texts or paths for signed messages.
+    pickle may name (None: any), ``certificates`` PEM texts or paths for signed messages and ``digest`` that of their
+    signatures, ``decompressed_most`` the bytes a compressed body may unpack to.
     """
     try:
         if head.protocol == "pyqs":
+            serializers.check_accepted("application/json", accept_content)
             args, kwargs = json.loads(head.payload)
             return TaskMessage("pyqs", head.task or "", None, args=args, kwargs=_string_keys(kwargs))
-        value = _open(head, accept_content, pickle_allowed_classes, certificates)
+        content_type = serializers.check_accepted(head.content_type or "application/json", accept_content)
+        data = open_payload(head.payload, head.body_encoding)
+        encoding = head.content_encoding
+        if head.compression:
+            data = _unpacked(data, head.compression, decompressed_most)
+        if content_type == serializers.SIGNED_TYPE:
+            signed = open_signed(data, certificates, digest)
+            content_type, encoding, data = signed.content_type, signed.content_encoding, signed.body
+        value = serializers.loads(data, content_type, encoding, pickle_allowed_classes=pickle_allowed_classes)
         return _protocol_2(head, value) if head.protocol == 2 else _protocol_1(head, value)
     except WireError:
         raise
-    except (RecursionError, MemoryError, ValueError, TypeError, OverflowError) as exc:
-        raise BodyDecodeError(f"the task body cannot be read: {type(exc).__name__}: {str(exc)[:200]}") from exc
+    except Exception as exc:  # values of a pickle may be of classes that raise anything
+        raise BodyDecodeError(f"the task body cannot be read: {serializers.told(exc)}") from exc
 
 
-def _open(
-    head: Head,
-    accept_content: Iterable[str],
-    pickle_allowed_classes: Sequence[str] | None,
-    certificates: Iterable[str] | None,
-) -> Any:
-    accept = tuple(accept_content)
-    content_type = serializers.check_accepted(head.content_type or "application/json", accept)
-    data = open_payload(head.payload, head.body_encoding)
-    encoding = head.content_encoding
-    if head.compression:
-        data = _unpacked(data, head.compression)
-    if content_type == serializers.SIGNED_TYPE:
-        signed = open_signed(data, certificates)
-        content_type, encoding, data = signed.content_type, signed.content_encoding, signed.body
-    return serializers.loads(data, content_type, encoding, pickle_allowed_classes=pickle_allowed_classes)
-
-
-def _unpacked(data: bytes, compression: str) -> bytes:
+def _unpacked(data: bytes, compression: str, most: int) -> bytes:
     """Decompress; Celery 3.1 puts the header on retries that it did not compress, so plain JSON is let through."""
     try:
-        return decompress(data, compression)
+        return decompress(data, compression, most)
     except BodyDecodeError:
-        if data[:1] in (b"{", b"["):
+        if is_known(compression) and data[:1] in (b"{", b"["):
             return data
         raise
 
@@ -90,7 +92,6 @@ def _protocol_2(head: Head, value: Any) -> TaskMessage:
         embed = {}
     if not isinstance(embed, Mapping):
         raise BodyDecodeError("the third part of the task body is not an object")
-    stamps = headers.get("stamps")
     return TaskMessage(
         2,
         head.task or "",
@@ -102,25 +103,25 @@ def _protocol_2(head: Head, value: Any) -> TaskMessage:
         expires=_text(headers.get("expires")),
         eta_at=head.eta,
         expires_at=head.expires,
-        callbacks=_list(embed.get("callbacks"), "callbacks"),
-        errbacks=_list(embed.get("errbacks"), "errbacks"),
-        chain=_list(embed.get("chain"), "chain"),
+        callbacks=_signatures(embed.get("callbacks"), "callbacks"),
+        errbacks=_signatures(embed.get("errbacks"), "errbacks"),
+        chain=_signatures(embed.get("chain"), "chain"),
         chord=_signature(embed.get("chord")),
         group=head.group,
-        group_index=headers.get("group_index"),
-        root_id=headers.get("root_id"),
-        parent_id=headers.get("parent_id"),
+        group_index=counted(headers.get("group_index")),
+        root_id=described(headers.get("root_id")),
+        parent_id=described(headers.get("parent_id")),
         timelimit=list(head.timelimit),
         headers={key: each for key, each in headers.items() if key not in _PROTOCOL_2_HEADERS},
-        stamped_headers=_list(headers.get("stamped_headers"), "stamped_headers"),
-        stamps=dict(stamps) if isinstance(stamps, Mapping) else {},
-        shadow=headers.get("shadow"),
+        stamped_headers=_names(headers.get("stamped_headers")),
+        stamps=_by_name(headers.get("stamps")),
+        shadow=described(headers.get("shadow")),
         ignore_result=headers.get("ignore_result"),
-        argsrepr=headers.get("argsrepr"),
-        kwargsrepr=headers.get("kwargsrepr"),
-        origin=headers.get("origin"),
-        lang=headers.get("lang"),
-        replaced_task_nesting=headers.get("replaced_task_nesting"),
+        argsrepr=described(headers.get("argsrepr")),
+        kwargsrepr=described(headers.get("kwargsrepr")),
+        origin=described(headers.get("origin")),
+        lang=described(headers.get("lang")),
+        replaced_task_nesting=counted(headers.get("replaced_task_nesting")),
         **_envelope_fields(head),
     )
 
@@ -128,16 +129,13 @@ def _protocol_2(head: Head, value: Any) -> TaskMessage:
 def _protocol_1(head: Head, value: Any) -> TaskMessage:
     if not isinstance(value, Mapping) or "task" not in value:
         raise BodyDecodeError("the task body names no task")
-    task, identity = value["task"], value.get("id")
-    if identity is not None and not isinstance(identity, str):
-        raise BodyDecodeError("id is not text")
     utc = value.get("utc")
     eta, expires = value.get("eta"), value.get("expires")
     naive_is_utc = utc is not False
     return TaskMessage(
         1,
-        str(task),
-        identity,
+        task_name(value["task"]),
+        identity(value.get("id"), "id"),
         args=_arguments(value.get("args")),
         kwargs=_string_keys(value.get("kwargs")),
         retries=whole_number(value.get("retries"), "retries"),
@@ -145,11 +143,11 @@ def _protocol_1(head: Head, value: Any) -> TaskMessage:
         expires=_text(expires),
         eta_at=to_epoch(eta, naive_is_utc=naive_is_utc),
         expires_at=to_epoch(expires, naive_is_utc=naive_is_utc),
-        callbacks=_list(value.get("callbacks"), "callbacks"),
-        errbacks=_list(value.get("errbacks"), "errbacks"),
+        callbacks=_signatures(value.get("callbacks"), "callbacks"),
+        errbacks=_signatures(value.get("errbacks"), "errbacks"),
         chord=_signature(value.get("chord")),
-        group=value.get("group") or value.get("taskset"),
-        group_index=value.get("group_index"),
+        group=identity(value.get("group") or value.get("taskset"), "group"),
+        group_index=counted(value.get("group_index")),
         timelimit=list(time_limits(value.get("timelimit"))),
         headers={key: each for key, each in head.raw_headers.items() if key != "compression"},
         utc=utc,
@@ -163,10 +161,10 @@ def _envelope_fields(head: Head) -> dict[str, Any]:
     info = dict(info) if isinstance(info, Mapping) else {}
     priority = properties.get("priority", info.get("priority"))
     return {
-        "reply_to": _text(properties.get("reply_to")),
-        "correlation_id": _text(properties.get("correlation_id")),
-        "priority": priority if isinstance(priority, int) else None,
-        "delivery_mode": properties.get("delivery_mode"),
+        "reply_to": described(properties.get("reply_to")),
+        "correlation_id": described(properties.get("correlation_id")),
+        "priority": counted(priority),
+        "delivery_mode": counted(properties.get("delivery_mode")),
         "delivery_info": info,
         "properties": dict(properties),
         "content_type": head.content_type,
@@ -194,20 +192,32 @@ def _string_keys(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _list(value: Any, name: str) -> list[Any] | None:
-    if value is None or isinstance(value, list):
-        return value
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, Mapping):
-        return [value]
-    raise BodyDecodeError(f"{name} is {type(value).__name__}, not a list")
+def _by_name(value: Any) -> dict[str, Any]:
+    found = value.items() if isinstance(value, Mapping) else ()
+    return {name: each for name, each in found if isinstance(name, str)}
+
+
+def _names(value: Any) -> list[str] | None:
+    if not isinstance(value, (list, tuple)):
+        return None
+    return [name for name in value if isinstance(name, str)]
+
+
+def _signatures(value: Any, name: str) -> list[Any] | None:
+    """What follows a task. Checked before the task runs: it could not be told of its end, and would run again."""
+    if value is None:
+        return None
+    found = [value] if isinstance(value, Mapping) else value
+    if not isinstance(found, (list, tuple)):
+        raise BodyDecodeError(f"{name} is {type(value).__name__}, not a list")
+    if not all(isinstance(each, Mapping) and isinstance(each.get("task"), str) for each in found):
+        raise BodyDecodeError(f"{name} holds what is no signature")
+    return list(found)
 
 
 def _signature(value: Any) -> Any:
-    if value is None or isinstance(value, Mapping):
-        return value
-    raise BodyDecodeError("chord is not a signature")
+    found = _signatures(None if value is None else [value], "chord")
+    return None if found is None else found[0]
 
 
 def _text(value: Any) -> str | None:

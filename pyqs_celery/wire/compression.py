@@ -14,7 +14,9 @@ from pyqs_celery.exceptions import BodyDecodeError, MissingExtra
 _ZSTD = ("zstd", "zstandard", "application/zstd")
 
 MAX_DECOMPRESSED_BYTES = 32 * 1024 * 1024
-"""The most a task body may unpack to: 32 times the largest SQS message."""
+"""The most a task body may unpack to unless ``worker_max_decompressed_bytes`` says otherwise: 32 of the largest messages."""
+WORKING_BYTES = 128 * 1024 * 1024
+"""What a decompressor may take for its own tables; ``xz -9`` takes 65 MiB, ``zstd --ultra`` up to 128."""
 
 
 def _bounded(data: bytes, limit: int, step: Callable[[bytes, int], bytes]) -> bytes:
@@ -42,7 +44,7 @@ def _bz2(data: bytes, limit: int) -> bytes:
 
 
 def _lzma(data: bytes, limit: int) -> bytes:
-    unpacker = lzma.LZMADecompressor(memlimit=256 * 1024 * 1024)
+    unpacker = lzma.LZMADecompressor(memlimit=WORKING_BYTES)
     out = _bounded(data, limit, unpacker.decompress)
     if not unpacker.eof:
         raise ValueError("the stream is cut short")
@@ -73,7 +75,7 @@ def _zstd(data: bytes, limit: int) -> bytes:
         import zstandard
     except ImportError as exc:
         raise _missing("zstandard") from exc
-    with zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(data) as reader:
+    with zstandard.ZstdDecompressor(max_window_size=WORKING_BYTES).stream_reader(data) as reader:
         out: bytes = reader.read(limit + 1)
     if len(out) > limit:
         raise BodyDecodeError(f"the compressed body unpacks to more than {limit} bytes")
@@ -102,6 +104,11 @@ _UNPACKERS: dict[str, Callable[[bytes, int], bytes]] = {
     "brotli": _brotli,
     "zstd": _zstd,
 }
+
+
+def is_known(method: str) -> bool:
+    """True for a name or content type of a compression that is read here."""
+    return method.lower() in _UNPACKERS
 
 
 def decompress(data: bytes, method: str, limit: int = MAX_DECOMPRESSED_BYTES) -> bytes:

@@ -14,12 +14,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyqs_celery.exceptions import EnvelopeError, ForeignMessage
+from pyqs_celery.utils.text import is_plain
 from pyqs_celery.utils.times import to_epoch
 from pyqs_celery.wire.message import Head
 
 JSON_TYPES = frozenset({"application/json", "application/x-json"})
 _BASE64 = re.compile(r"^[A-Za-z0-9+/_-]+={0,2}$")
 _URLSAFE = str.maketrans("-_", "+/")
+LONGEST_NAME = 1024
+"""Characters in the longest task name or id that is one; ids are 36, and stores take no longer keys."""
+MOST = 2**31 - 1
+"""The largest count that a message may name."""
+YEAR_SECONDS = 365 * 86_400
 _NAMED = ("task", "args", "kwargs")
 
 
@@ -28,6 +34,13 @@ def decode_head(body: str) -> Head:
 
     ``body`` is the text of the SQS message. Messages that SNS has wrapped in a notification are unwrapped once.
     """
+    try:
+        return _head(body)
+    except (RecursionError, MemoryError, ValueError, TypeError, OverflowError) as exc:
+        raise EnvelopeError(f"the message cannot be read: {type(exc).__name__}") from exc
+
+
+def _head(body: str) -> Head:
     document = _outer(body)
     if document.get("Type") == "Notification" and isinstance(document.get("Message"), str):
         document = _outer(document["Message"])
@@ -60,7 +73,7 @@ def _outer(body: Any) -> dict[str, Any]:
 def _from_base64(text: str) -> str:
     """The text inside base64; unpadded and URL-safe forms are read, as other senders write them."""
     if not _BASE64.match(text):
-        raise ForeignMessage(f"neither JSON nor base64: {text[:60]!r}")
+        raise ForeignMessage(f"neither JSON nor base64, {len(text)} characters")
     bare = text.rstrip("=").translate(_URLSAFE)
     try:
         raw = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
@@ -80,7 +93,7 @@ def _native_head(document: dict[str, Any]) -> Head:
     task, args, kwargs = (document[name] for name in _NAMED)
     if not isinstance(task, str) or not isinstance(args, list) or not isinstance(kwargs, dict):
         raise ForeignMessage("a JSON object with task, args and kwargs, but not of PyQS's types")
-    return Head("pyqs", task, None, payload=json.dumps([args, kwargs]))
+    return Head("pyqs", task_name(task), None, payload=json.dumps([args, kwargs]))
 
 
 def _celery_head(document: dict[str, Any]) -> Head:
@@ -157,44 +170,69 @@ def _head_fields(facts: Mapping[str, Any], *, naive_is_utc: bool) -> dict[str, A
         expires = to_epoch(facts.get("expires"), naive_is_utc=naive_is_utc)
     except ValueError as exc:
         raise EnvelopeError(f"eta or expires: {_short(exc)}") from exc
-    task = facts.get("task")
     group = facts.get("group") or facts.get("taskset")
     return {
-        "task": None if task is None else str(task),
-        "id": _optional_text(facts.get("id"), "id"),
+        "task": task_name(facts.get("task")) if facts else None,
+        "id": identity(facts.get("id"), "id"),
         "eta": eta,
         "expires": expires,
-        "group": _optional_text(group, "group"),
+        "group": identity(group, "group"),
         "retries": whole_number(facts.get("retries"), "retries"),
         "timelimit": time_limits(facts.get("timelimit")),
     }
 
 
-def _optional_text(value: Any, name: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    raise EnvelopeError(f"{name} is not text")
+def task_name(value: Any) -> str:
+    """The name of a task, which may be one that nobody knows. Raises EnvelopeError for what is no name."""
+    name = identity(str(value) if type(value) in (int, float) else value, "the task's name")
+    if name is None:
+        raise EnvelopeError("the message names no task")
+    return name
+
+
+def identity(value: Any, name: str) -> str | None:
+    """A name or an id from a message, or None. Raises EnvelopeError unless it is plain text of a sane length."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise EnvelopeError(f"{name} is not text")
+    if len(value) > LONGEST_NAME:
+        raise EnvelopeError(f"{name} has {len(value)} characters, more than {LONGEST_NAME}")
+    if not is_plain(value):
+        raise EnvelopeError(f"{name} holds characters that are no text")
+    return value
+
+
+def described(value: Any) -> str | None:
+    """A header that only describes (``origin``, ``argsrepr``, ``root_id``): text, or what is none is left out."""
+    return value if isinstance(value, str) else None
+
+
+def counted(value: Any) -> int | None:
+    """A number that only describes, or None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST else None
 
 
 def whole_number(value: Any, name: str) -> int:
     """A count from a message, None being 0. Raises EnvelopeError."""
     if value is None:
         return 0
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST:
         return value
-    raise EnvelopeError(f"{name} is not a whole number")
+    raise EnvelopeError(f"{name} is not a whole number from 0 to {MOST}")
 
 
 def time_limits(value: Any) -> tuple[float | None, float | None]:
-    """(hard, soft) seconds from a message, None being none. Raises EnvelopeError."""
+    """(hard, soft) seconds from a message, None being none; over a year counts as a year. Raises EnvelopeError."""
     if value is None:
         return (None, None)
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise EnvelopeError("timelimit is not a pair")
     for limit in value:
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float))):
-            raise EnvelopeError("timelimit is not a pair of numbers")
-    return (value[0], value[1])
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= 0):
+            raise EnvelopeError("timelimit is not a pair of numbers from 0 on")
+    hard, soft = (limit if limit is None else min(limit, YEAR_SECONDS) for limit in value)
+    return (hard, soft)
 
 
 def head_to_plain(head: Head) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import codecs
 import json
+import pickle
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, time
@@ -20,7 +21,7 @@ from kombu.exceptions import EncodeError
 from kombu.utils import json as kombu_json
 
 from pyqs_celery.exceptions import BodyDecodeError, MissingExtra, UnacceptedContent, WireError
-from pyqs_celery.wire import pickling
+from pyqs_celery.wire import bounded_yaml, pickling
 
 PICKLE_TYPE = "application/x-python-serialize"
 SIGNED_TYPE = "application/data"
@@ -73,6 +74,8 @@ def loads(
             return pickling.loads(data, pickle_allowed_classes)
         if content_type == "application/x-msgpack":
             return _msgpack(data)
+        if content_type == "application/x-yaml" and content_type in serialization.registry._decoders:
+            return bounded_yaml.loads(_text(data, content_encoding))
         if content_type not in serialization.registry._decoders and content_type in _EXTRAS:
             extra = _EXTRAS[content_type]
             raise MissingExtra(f"reading {content_type} needs an extra: pip install 'pyqs-celery[{extra}]'")
@@ -81,14 +84,13 @@ def loads(
     except WireError:
         raise
     except Exception as exc:  # a serializer may raise anything, and pickled classes do
-        raise BodyDecodeError(f"the arguments ({content_type}) cannot be read: {_told(exc)}") from exc
+        raise BodyDecodeError(f"the arguments ({content_type}) cannot be read: {told(exc)}") from exc
 
 
-def _told(exc: BaseException) -> str:
-    try:
-        return f"{type(exc).__name__}: {exc}"[:300]
-    except Exception:  # noqa: BLE001 - an exception class of the user's may fail to show itself
-        return type(exc).__name__
+def told(exc: BaseException) -> str:
+    """What went wrong, in words that hold nothing of the arguments: others' sentences quote the value they refuse."""
+    quotes_nothing = (json.JSONDecodeError, UnicodeDecodeError, RecursionError, pickle.UnpicklingError, EOFError)
+    return f"{type(exc).__name__}: {exc}"[:300] if isinstance(exc, quotes_nothing) else type(exc).__name__
 
 
 def _text(data: bytes, content_encoding: str | None) -> str:

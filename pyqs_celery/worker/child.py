@@ -15,9 +15,9 @@ from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyqs_celery import events, execution
+from pyqs_celery import dedupe, events, execution
 from pyqs_celery.concurrency import prefork
-from pyqs_celery.exceptions import MissingExtra, SoftTimeLimitExceeded, UnacceptedContent, WireError
+from pyqs_celery.exceptions import CannotVerify, MissingExtra, SoftTimeLimitExceeded, UnacceptedContent, WireError
 from pyqs_celery.outcome import Outcome
 from pyqs_celery.utils import aio
 from pyqs_celery.utils.text import one_line
@@ -132,6 +132,8 @@ class ChildLoop:
                 accept_content=conf.accept_content,
                 pickle_allowed_classes=conf.pickle_allowed_classes,
                 certificates=[store] if isinstance(store, str) else store,
+                digest=conf.security_digest,
+                decompressed_most=conf.worker_max_decompressed_bytes,
             )
         except WireError as exc:
             return _unreadable(head, exc)
@@ -149,6 +151,20 @@ class ChildLoop:
         return self._run(message, work)
 
     def _run(self, message: TaskMessage, work: Work) -> Outcome:
+        """Run it, unless another delivery has done that or is at it."""
+        claims = dedupe.deduplication(self.app)
+        task = self.app.tasks.get(message.task)
+        if claims is None or task is None or message.id is None:
+            return self._call(message, work)
+        limits = (message.timelimit[0], task.time_limit, self.config.time_limit)
+        claim = claims.claim(message, next((limit for limit in limits if limit), None))
+        if isinstance(claim, Outcome):
+            return claim
+        outcome = self._call(message, work)
+        claims.end(claim, outcome)
+        return outcome
+
+    def _call(self, message: TaskMessage, work: Work) -> Outcome:
         hooks = _Hooks(message, work.sqs)
         hooks.before()
         shown = f"{message.task}[{message.id}]"
@@ -192,15 +208,15 @@ class ChildLoop:
             return
         try:
             import_module(module)
-        except Exception:
+        except (Exception, SystemExit):
             logger.exception("The module of task %s cannot be imported", one_line(path))
 
 
 def _unreadable(head: Head, exc: WireError) -> Outcome:
-    """Where only an extra is missing here, another worker may read it; else nobody can."""
+    """Where only an extra or a certificate is missing here, another worker may read it; else nobody can."""
     kind = "disallowed" if isinstance(exc, UnacceptedContent) else "undecodable"
     reason = one_line(exc)
-    if isinstance(exc, MissingExtra):
+    if isinstance(exc, (MissingExtra, CannotVerify)):
         return Outcome("unsupported", head.task, head.id, reason)
     return Outcome("undecodable", head.task, head.id, f"{kind}: {reason}", exception=type(exc).__name__)
 

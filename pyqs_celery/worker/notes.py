@@ -15,6 +15,7 @@ from pyqs_celery.app.task import Task
 from pyqs_celery.exceptions import NotRegistered, TimeLimitExceeded
 from pyqs_celery.utils.einfo import ExceptionInfo
 from pyqs_celery.utils.text import one_line
+from pyqs_celery.wire.envelope import described
 from pyqs_celery.wire.message import Head
 from pyqs_celery.worker.core.values import Fault, Note
 from pyqs_celery.worker.faults import exception_of
@@ -70,8 +71,8 @@ class Notes:
             "data": {
                 "id": note.head.id if note.head else None,
                 "name": note.head.task if note.head else None,
-                "args": headers.get("argsrepr", ""),
-                "kwargs": headers.get("kwargsrepr", ""),
+                "args": described(headers.get("argsrepr")) or "",
+                "kwargs": described(headers.get("kwargsrepr")) or "",
                 "hostname": self._hostname,
                 "queue": note.delivery.queue,
             }

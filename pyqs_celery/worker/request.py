@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from pyqs_celery.broker.delivery import Delivery
+from pyqs_celery.broker.delivery import Delivery, QueueInfo
 from pyqs_celery.utils.imports import symbol_by_name
+from pyqs_celery.wire.envelope import described
 from pyqs_celery.wire.message import Head
 
 logger = logging.getLogger("celery.worker.request")
@@ -47,9 +48,10 @@ class Request:
         self.name = self.task_name = self.type = head.task
         self.task = task if task is not None else head.task
         self.eta, self.expires, self.group = head.eta, head.expires, head.group
-        self.argsrepr, self.kwargsrepr = headers.get("argsrepr"), headers.get("kwargsrepr")
-        self.root_id, self.parent_id = headers.get("root_id"), headers.get("parent_id")
-        self.delivery_info = head.properties.get("delivery_info") or {}
+        self.argsrepr, self.kwargsrepr = described(headers.get("argsrepr")), described(headers.get("kwargsrepr"))
+        self.root_id, self.parent_id = described(headers.get("root_id")), described(headers.get("parent_id"))
+        info = head.properties.get("delivery_info")
+        self.delivery_info = info if isinstance(info, dict) else {}
         self.request_dict = self._request_dict = dict(headers)
         self.sqs = {
             "message_id": message.message_id,
@@ -78,6 +80,28 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.name}[{self.id}]>"
+
+
+def sqs_facts(delivery: Delivery, queue: QueueInfo) -> dict[str, Any]:
+    """What SQS said of a delivery, in plain builtins: ``request.sqs``, and what PyQS's hooks are told."""
+    return {
+        "message_id": delivery.message_id,
+        "receive_count": delivery.receive_count,
+        "sent_at": delivery.sent_at,
+        "first_received_at": delivery.first_received_at,
+        "group_id": delivery.group_id,
+        "deduplication_id": delivery.deduplication_id,
+        "attributes": dict(delivery.attributes),
+        "message_attributes": {name: dict(value) for name, value in delivery.message_attributes.items()},
+        "queue": delivery.queue,
+        "logical": queue.logical,
+        "queue_url": queue.url,
+        "receipt_handle": delivery.receipt_handle,
+        "fetch_time": delivery.received_at,
+        "timeout": queue.visibility_timeout_seconds,
+        "unrun_count": delivery.unrun_count,
+        "max_receive_count": queue.redrive.max_receive_count if queue.redrive is not None else None,
+    }
 
 
 def request_class(task: Any) -> type[Request]:

@@ -25,6 +25,7 @@ def run(*arguments, folder, text=None, **variables):
         "HOME": str(folder),
         "AWS_EC2_METADATA_DISABLED": "true",
         "DIARY": str(folder / "diary"),
+        "PYQS_CELERY_CONTROL_DIR": str(folder.with_name(f"{folder.name}-control")),
         "C_FORCE_ROOT": "1",
         **variables,
     }

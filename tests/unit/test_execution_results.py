@@ -68,7 +68,7 @@ def app(tmp_path: Path):
 def sent(app):
     found = Sent()
     publisher = app.publisher()
-    publisher.send = found.append
+    publisher.send = lambda outgoing, **budget: found.append(outgoing)
     return found
 
 
@@ -136,7 +136,7 @@ def test_a_retry_is_stored_before_it_can_be_run_by_another(app, sent):
     result = again.delay()
     # given a worker so quick that the new message is run before the first run has ended
     publish = app.publisher().send
-    app.publisher().send = lambda outgoing: (publish(outgoing), run(app, sent.take()))
+    app.publisher().send = lambda outgoing, **budget: (publish(outgoing), run(app, sent.take()))
 
     outcome = run(app, sent.take())
 

@@ -8,7 +8,7 @@ import pytest
 
 from pyqs_celery.utils.backoff import backoff
 from pyqs_celery.utils.dispatch import Signal
-from pyqs_celery.utils.log import RESERVED, Sometimes, get_task_logger
+from pyqs_celery.utils.log import RESERVED, Sometimes, Troubles, get_task_logger
 from pyqs_celery.utils.text import one_line, saferepr
 from pyqs_celery.utils.times import parse_iso, to_epoch
 
@@ -109,3 +109,31 @@ def test_receivers_are_held_weakly_unless_told():
 def test_celerys_own_logger_names_are_reserved(name):
     with pytest.raises(RuntimeError, match="reserved"):
         get_task_logger(name)
+
+
+def test_a_trouble_that_many_have_is_told_once_a_minute_with_their_number():
+    troubles = Troubles(60)
+    told = [troubles.began("500", f"q{number}", 0) for number in range(20)]
+    assert told == ["q0", *[None] * 19]
+
+    assert troubles.began("403", "q0", 1) == "q0"
+    assert troubles.began("500", "q7", 60) == "q7 (and 19 others)"
+    assert troubles.began("500", "q8", 61) is None
+
+
+def test_the_end_of_a_trouble_is_told_by_the_last_who_had_it():
+    troubles = Troubles(60)
+    for number in range(3):
+        troubles.began("500", f"q{number}", 0)
+
+    assert [troubles.ended(f"q{number}") for number in range(3)] == [None, None, "q2 (and 2 others)"]
+    assert troubles.ended("q2") is None
+
+
+def test_a_trouble_that_comes_and_goes_is_not_told_each_time():
+    troubles = Troubles(60)
+    told = []
+    for second in range(120):
+        told += [troubles.began("500", "q", second), troubles.ended("q")]
+
+    assert [each for each in told if each] == ["q"] * 4
