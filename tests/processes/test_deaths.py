@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import pairwise
 
 import pytest
 
@@ -151,4 +152,33 @@ def test_a_thread_that_is_given_up(sqs, start_worker, send, errback, gate):
     until(lambda: sqs.state("emails-dlq").get("visible") == 1, "it was moved")
     assert laments(worker)[0]["exc"] == "TimeLimitExceeded(1.0)"
     gate.write_text("")
+    assert worker.stop() == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_task_that_kills_its_process_runs_five_times_ever_later_and_disturbs_nobody(sqs, start_worker, send):
+    # given a task that is deadly, on a queue without a redrive policy, and a worker with other work
+    sqs.create("emails", VisibilityTimeout=1)
+    send("kill_own_process", "emails", "deadly")
+    worker = start_worker("-Q", "emails", "-c", "2")
+    worker.wait_ready()
+    consumer = worker.family()[0]
+
+    # when it runs again and again
+    until(lambda: worker.diary.count("run")["deadly"] == 1, "it has run once")
+    for number in range(2, 6):
+        send("note", "emails", f"other-{number}")
+        until(
+            lambda number=number: worker.diary.count("run")["deadly"] == number, f"it runs for the {number}th time", 40
+        )
+    until(lambda: sqs.state("emails-dlq").get("visible") == 1, "it is a dead letter", 30)
+
+    # then that was five times with growing pauses, and everything else ran once, on the same consumer
+    runs = [entry["at"] for entry in worker.diary.entries() if entry["key"] == "deadly"]
+    pauses = [after - before for before, after in pairwise(runs)]
+    assert [pause >= least for pause, least in zip(pauses, (1, 2, 4, 8), strict=True)] == [True] * 4, pauses
+    assert worker.diary.count("run") == {"deadly": 5, **{f"other-{number}": 1 for number in range(2, 6)}}
+    assert worker.family()[0] == consumer
+    assert worker.process.poll() is None
+    sqs.wait_empty("emails")
     assert worker.stop() == 0

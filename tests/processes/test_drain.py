@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections import Counter
 
 import pytest
+
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.processes
 
@@ -27,6 +30,78 @@ def test_a_thousand_waiting_messages_run_once_for_a_quarter_request_each(sqs, st
     assert worker.diary.count("run") == Counter(range(1000))
     assert sum(requests.values()) <= 250, requests
     assert worker.stop() == 0
+
+
+def test_two_workers_hold_no_more_long_tasks_than_they_can_run(sqs, start_worker, send, tmp_path):
+    # given two workers of one child that know nothing yet of how long tasks take, and four long ones
+    sqs.create("emails")
+    gates = [tmp_path / f"gate-{number}" for number in range(4)]
+    workers = [start_worker("-Q", "emails", "-c", "1", "-n", f"w{number}") for number in range(2)]
+    for worker in workers:
+        worker.wait_ready()
+    for number, gate in enumerate(gates):
+        send("wait_for", "emails", number, str(gate))
+    diary = workers[0].diary
+    diary.wait("start", 2)
+    began = time.monotonic()
+
+    # then what nobody has a process for stays on the queue, and the rest of it is taken when there is one
+    until(lambda: time.monotonic() - began > 1.2, "they take longer than a second")
+    assert sqs.state("emails") | {"waiters": 0} == {"visible": 2, "inflight": 2, "delayed": 0, "waiters": 0}
+    for number in sorted(diary.count("start")):
+        gates[number].touch()
+    diary.wait("start", 4)
+    for gate in gates:
+        gate.touch()
+    sqs.wait_empty("emails")
+    assert diary.count("start") == diary.count("end") == Counter(range(4))
+    assert [worker.stop() for worker in workers] == [0, 0]
+
+
+def test_what_was_fetched_in_the_belief_that_tasks_are_short_goes_back_behind_a_long_one(
+    sqs, start_worker, send, tmp_path
+):
+    # given a worker that has run short tasks only, and now holds some behind a long one
+    sqs.create("emails")
+    gate = tmp_path / "gate"
+    for number in range(20):
+        send("note", "emails", number)
+    hoarder = start_worker("-Q", "emails", "-c", "1", "-n", "hoarder")
+    hoarder.diary.wait("run", 20)
+    with send.app.publisher().batch():
+        send("wait_for", "emails", "long", str(gate))
+        for number in range(20, 25):
+            send("note", "emails", number)
+    hoarder.diary.wait("start", 1)
+
+    # when there is another
+    other = start_worker("-Q", "emails", "-c", "1", "-n", "other")
+
+    # then that runs them while the long one runs
+    hoarder.diary.wait("run", 25)
+    assert not hoarder.diary.count("end")
+    gate.touch()
+    sqs.wait_empty("emails")
+    assert hoarder.diary.count("run") == Counter(range(25))
+    assert [hoarder.stop(), other.stop()] == [0, 0]
+
+
+def test_short_tasks_are_received_by_eight_and_more(sqs, start_worker, send):
+    sqs.create("emails")
+    with send.app.publisher().batch():
+        for number in range(1500):
+            send("doze", "emails", number, 0.005)
+    sqs.keep_events()
+
+    worker = start_worker("-Q", "emails", "-c", "4")
+    sqs.wait_empty("emails", 60)
+
+    received = len(sqs.events("receive"))
+    receives = sqs.requests()["ReceiveMessage"]
+    assert received == 1500
+    assert received / receives >= 8, f"{receives} receives"
+    assert worker.stop() == 0
+    assert worker.diary.count("run") == Counter(range(1500))
 
 
 def test_a_pattern_takes_queues_that_come_and_drops_those_that_go(sqs, start_worker, send):

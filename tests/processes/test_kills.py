@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -154,3 +155,64 @@ def test_stopped_and_continued_beyond_its_lease_a_worker_says_so_and_goes_on(sqs
         gate.write_text("")
     sqs.wait_empty("emails", 30)
     assert worker.stop() == 0
+
+
+@pytest.mark.parametrize(("fault", "runs"), [("timeout", 2), ("reset_after", 1)])
+def test_killed_while_a_deletion_is_under_way_the_consumer_costs_a_second_run_at_most(
+    sqs, start_worker, send, fault, runs
+):
+    """A deletion that is never answered was not done; one whose answer is lost was."""
+    # given a task that has run, and whose deletion SQS does not answer
+    sqs.create("emails", VisibilityTimeout=30)
+    sqs.faults({"kind": fault, "action": "DeleteMessageBatch", "queue": "emails"})
+    send("note", "emails", "done")
+    worker = start_worker("-Q", "emails", "-c", "1", "worker_lease_seconds=3")
+    worker.diary.wait("run", 1)
+    until(lambda: sqs.stats().get(f"fault_{fault}", 0) >= 1, "the deletion is under way")
+
+    # when the consumer is killed
+    os.kill(worker.family()[0], signal.SIGKILL)
+    sqs.faults()
+
+    # then the message is deleted in the end, after a second run if need be
+    worker.wait_logged("a new one is started")
+    sqs.wait_empty("emails")
+    send("note", "emails", "next")
+    until(lambda: worker.diary.count("run")["next"] == 1, "the worker goes on")
+    assert worker.diary.count("run")["done"] == runs
+    assert worker.stop() == 0
+
+
+def test_what_a_poll_brought_to_a_frozen_consumer_is_not_run_once_others_have_it(sqs, start_worker, send):
+    """The answer waits in its socket, and looks fresh when it is read."""
+    # given a consumer that is frozen with an open poll, and a message that SQS gives to that poll
+    sqs.create("emails", VisibilityTimeout=30)
+    conf = json.dumps({"broker_transport_options": {"wait_time_seconds": 2}})
+    options = ("-Q", "emails", "-c", "1", "worker_lease_seconds=4")
+    worker = start_worker(*options, "-n", "frozen", PROJ_CONF=conf)
+    worker.wait_ready()
+    consumer = worker.family()[0]
+
+    def is_frozen_with_a_poll() -> bool:
+        sqs.wait_polled("emails")
+        os.kill(consumer, signal.SIGSTOP)
+        if sqs.is_polled("emails"):
+            return True
+        os.kill(consumer, signal.SIGCONT)
+        return False
+
+    until(is_frozen_with_a_poll, "the consumer is frozen with an open poll")
+    send("note", "emails", "once")
+    assert sqs.state("emails")["inflight"] == 1
+
+    # when its lease has ended, another worker has run it, and the first goes on
+    other = start_worker(*options, "-n", "other")
+    worker.diary.wait("run", 1)
+    os.kill(consumer, signal.SIGCONT)
+
+    # then it says so, and does not run it
+    worker.wait_logged("its lease was lost")
+    sqs.wait_polled("emails")
+    sqs.wait_empty("emails")
+    assert worker.diary.count("run") == {"once": 1}
+    assert [worker.stop(), other.stop()] == [0, 0]

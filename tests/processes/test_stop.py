@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -162,3 +163,48 @@ def test_a_stop_is_bounded_though_sqs_does_not_answer(sqs, held_up):
 
     assert code == 0
     assert time.monotonic() - began < 25
+
+
+def test_fifty_messages_run_once_though_the_worker_is_stopped_in_the_middle(sqs, start_worker, send, tmp_path):
+    # given fifty messages, of which two run and ten are held
+    sqs.create("emails")
+    gate = tmp_path / "open"
+    with send.app.publisher().batch():
+        for number in range(50):
+            send("wait_for", "emails", number, str(gate))
+    worker = start_worker("-Q", "emails", "-c", "2", "--prefetch-multiplier", "5")
+    worker.diary.wait("start", 2)
+    until(lambda: sqs.state("emails")["inflight"] == 10, "ten messages are held")
+
+    # when it is told to stop
+    worker.send_signal(signal.SIGTERM)
+    worker.wait_logged("Warm shutdown")
+
+    # then within two seconds all that has not begun is there for others, and in the end everything has run once
+    until(lambda: sqs.state("emails")["visible"] == 48, "all unstarted messages are visible", 2)
+    gate.touch()
+    assert worker.wait() == 0
+    assert sqs.state("emails") == {"visible": 48, "inflight": 0, "delayed": 0, "waiters": 0}
+    second = start_worker("-Q", "emails", "-c", "2")
+    sqs.wait_empty("emails")
+    assert second.diary.count("start") == second.diary.count("end") == dict.fromkeys(range(50), 1)
+    assert second.stop() == 0
+
+
+def test_a_message_that_an_open_poll_brings_after_sigterm_goes_back(sqs, start_worker, send):
+    """The poll is not cut off: SQS might hand a message to a connection that is gone, and it would be hidden for a lease."""
+    sqs.create("emails")
+    conf = json.dumps({"broker_transport_options": {"wait_time_seconds": 6}})
+    worker = start_worker("-Q", "emails", "-c", "2", PROJ_CONF=conf)
+    worker.wait_ready()
+    sqs.wait_polled("emails")
+
+    worker.send_signal(signal.SIGTERM)
+    worker.wait_logged("Warm shutdown")
+    assert sqs.is_polled("emails")
+    send("note", "emails", "late")
+
+    assert worker.wait(20) == 0
+    worker.check_nobody_left()
+    assert sqs.state("emails") == {"visible": 1, "inflight": 0, "delayed": 0, "waiters": 0}
+    assert not worker.diary.count("run")
