@@ -13,6 +13,14 @@ from tests.support.servers import PostgresServer
 from tests.support.worker import Worker
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_workers_of_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whoever asks this host's workers in a test asks none but those that the test has started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYQS_CELERY_CONTROL_DIR", str(tmp_path_factory.mktemp("control")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def sqs_server() -> Iterator[EmbeddedSqs]:
     server = EmbeddedSqs()

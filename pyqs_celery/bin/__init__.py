@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyqs_celery.bin.context import GlobalOptions, enter
-from pyqs_celery.bin.errors import EX_FAILURE, EX_OK, report
+from pyqs_celery.bin.exit_codes import EX_FAILURE, EX_OK
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 COMMANDS = {
     "beat": ("pyqs_celery.bin.beat", "beat", "Send periodic tasks."),
     "call": ("pyqs_celery.bin.call", "call", "Send one task by name."),
-    "control": ("pyqs_celery.bin.inspect", "control", "Refused: SQS has no broadcast."),
+    "control": ("pyqs_celery.bin.control", "control", "Change running workers of this host."),
     "decode": ("pyqs_celery.bin.decode", "decode", "Print SQS messages decoded, a JSON line each."),
     "demo": ("pyqs_celery.bin.demo", "demo", "Drain queues that Celery filled, on an SQS of its own."),
     "doctor": ("pyqs_celery.bin.doctor", "doctor", "Say what will differ after the swap."),
-    "inspect": ("pyqs_celery.bin.inspect", "inspect", "Show the application's tasks or settings."),
+    "health": ("pyqs_celery.bin.health", "health", "Say whether a worker of this host is healthy."),
+    "inspect": ("pyqs_celery.bin.inspect", "inspect", "Look into running workers of this host."),
     "list": ("pyqs_celery.bin.listing", "list_", "List the application's queues."),
     "local": ("pyqs_celery.bin.local", "local", "Run the embedded SQS for development."),
     "migrate": ("pyqs_celery.bin.migrate", "migrate", "Swap the imports of a code base."),
@@ -32,7 +33,7 @@ COMMANDS = {
     "report": ("pyqs_celery.bin.listing", "report", "Versions and settings for a question."),
     "result": ("pyqs_celery.bin.result", "result", "Print what a task has returned."),
     "shell": ("pyqs_celery.bin.listing", "shell", "Start a Python shell with the application."),
-    "status": ("pyqs_celery.bin.inspect", "status", "Refused: SQS has no broadcast."),
+    "status": ("pyqs_celery.bin.inspect", "status", "List this host's workers that answer."),
     "worker": ("pyqs_celery.bin.worker", "worker", "Start a worker."),
 }
 OF_CELERY = {
@@ -120,6 +121,8 @@ def run(argv: Sequence[str] | None = None, app: Celery | None = None) -> int:
         click.echo("Aborted.", err=True)
         return EX_FAILURE
     except Exception as exc:  # noqa: BLE001 - whatever ends a command is told in a sentence, with its exit code
+        from pyqs_celery.bin.errors import report
+
         return report(exc, show_traceback=show_traceback)
     return code if isinstance(code, int) else EX_OK
 

@@ -1,4 +1,7 @@
-"""What stands before the sub-command (``-A`` and its companions), and finding the application by it."""
+"""What stands before the sub-command (``-A`` and its companions), and finding the application by it.
+
+Nothing heavy is imported until a command needs the application: a probe does not.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,6 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pyqs_celery.bin.errors import UsageError
-from pyqs_celery.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -47,6 +47,8 @@ def enter(options: GlobalOptions) -> None:
         try:
             os.chdir(options.workdir)
         except OSError as exc:
+            from pyqs_celery.bin.errors import UsageError
+
             raise UsageError(f"--workdir {options.workdir}: {exc.strerror or exc}") from exc
     here = str(Path.cwd())
     if here not in sys.path:
@@ -70,6 +72,8 @@ def load_app(options: GlobalOptions) -> Celery:
 
         return get_current_app()
     from pyqs_celery.app.loader import AppNotFound, find_app
+    from pyqs_celery.bin.errors import UsageError
+    from pyqs_celery.exceptions import ImproperlyConfigured
 
     try:
         app: Celery = find_app(options.app)

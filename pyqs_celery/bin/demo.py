@@ -15,7 +15,7 @@ import click
 
 from pyqs_celery.bin.context import GlobalOptions
 from pyqs_celery.bin.demo_stage import DemoError, Process, ask, running_worker, stage
-from pyqs_celery.bin.errors import EX_OK
+from pyqs_celery.bin.exit_codes import EX_OK
 from pyqs_celery.bin.output import styled, table
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.config import BrokerConfig

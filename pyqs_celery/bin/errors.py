@@ -7,14 +7,8 @@ import traceback
 import click
 from kombu.exceptions import OperationalError
 
+from pyqs_celery.bin.exit_codes import EX_BOOT, EX_CANTCREAT, EX_FAILURE, EX_UNAVAILABLE, EX_USAGE
 from pyqs_celery.exceptions import BootError, CeleryError
-
-EX_OK = 0
-EX_FAILURE = 1
-EX_USAGE = 2
-EX_BOOT = 3
-EX_UNAVAILABLE = 69
-EX_CANTCREAT = 73
 
 
 class UsageError(CeleryError):
@@ -26,7 +20,7 @@ class PidfileHeld(CeleryError):
 
 
 class NobodyReplied(CeleryError):
-    """Workers cannot be asked; exit code 69, as Celery's when no worker replies."""
+    """No worker has replied; exit code 69, as Celery's."""
 
 
 CODES: tuple[tuple[type[BaseException], int], ...] = (

@@ -1,69 +1,155 @@
-"""``pyqs-celery inspect``, ``control`` and ``status``: what an application knows by itself, and a plain no for the rest."""
+"""``pyqs-celery inspect`` and ``status``: questions to running workers of this host, printed as Celery prints the answers."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pprint import pformat
+from textwrap import indent
+from typing import Any
+
 import click
 
-from pyqs_celery.app.control import WHAT_TO_DO
+from pyqs_celery import nodes
+from pyqs_celery.app.control import INSPECTS, WHAT_TO_DO
 from pyqs_celery.bin.context import GlobalOptions, load_app
-from pyqs_celery.bin.errors import NobodyReplied
-from pyqs_celery.bin.output import to_json
+from pyqs_celery.bin.errors import NobodyReplied, UsageError
+from pyqs_celery.bin.output import styled, to_json
+from pyqs_celery.worker.nodenames import node_name
 
-LOCAL = ("conf", "registered", "report")
+OF_THE_APPLICATION = ("conf", "registered", "report")
+"""What an application answers by itself where no worker runs."""
 
 
-def _nobody(what: str) -> NobodyReplied:
-    instead = WHAT_TO_DO.get(
-        what.rpartition(" ")[2], "ask the application (inspect registered, conf, report) or AWS's console"
+def destinations(given: str | None) -> list[str] | None:
+    """The node names of a comma list, None for all."""
+    return [node_name(name.strip()) for name in given.split(",") if name.strip()] if given else None
+
+
+def nobody(what: str, names: list[str] | None) -> NobodyReplied:
+    """The error for no answer: Celery's sentence, and what to do."""
+    instead = WHAT_TO_DO.get(what.rpartition(" ")[2], "ask on the worker's own host, as its user")
+    meant = f" from {', '.join(names)}" if names else ""
+    return NobodyReplied(
+        f"No nodes replied within time constraint{meant}. Only workers of this user on this host can be asked, since SQS has no "
+        f"broadcast. {what}: {instead}"
     )
-    return NobodyReplied(f"{what}: no nodes replied, since SQS has no broadcast to ask workers with: {instead}")
 
 
-@click.command()
-@click.argument("action")
+def say(options: GlobalOptions, replies: Mapping[str, Any], *, with_body: bool = True) -> None:
+    """Print answers as Celery does, and how many nodes there are."""
+    for node, reply in replies.items():
+        failed = isinstance(reply, dict) and "ok" not in reply and "error" in reply
+        word = styled("ERROR" if failed else "OK", colour="red" if failed else "green", enabled=options.colour)
+        arrow = "" if options.quiet else styled("->", colour="white", enabled=options.colour) + " "
+        click.echo(f"{arrow} {styled(f'{node}: ', colour='cyan', enabled=options.colour)}{word}")
+        if with_body:
+            click.echo(indent(_shown(reply), "    "))
+    if not options.quiet:
+        click.echo(f"\n{len(replies)} {'node' if len(replies) == 1 else 'nodes'} online.")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return "\n".join(f"* {item}" for item in value) if value else "- empty -"
+    if isinstance(value, dict) and ("ok" in value or "error" in value):
+        return indent(_shown(value.get("ok", value.get("error"))), "    ")
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True, indent=4)
+    return value if isinstance(value, str) else pformat(value)
+
+
+def _list(kind: str, commands: Mapping[str, str]) -> None:
+    formatter = click.HelpFormatter()
+    with formatter.section(f"{kind} Commands"):
+        formatter.write_dl(sorted(commands.items()))
+    click.echo(formatter.getvalue(), nl=False)
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@click.argument("command", required=False)
 @click.argument("arguments", nargs=-1)
-@click.option("-t", "--timeout", type=float, help="Accepted for Celery's sake.")
-@click.option("-d", "--destination", help="Accepted for Celery's sake.")
+@click.option("-t", "--timeout", type=float, default=1.0, show_default=True, help="Seconds to wait for answers.")
+@click.option("-d", "--destination", help="Node names, separated by commas. Default: all of this user's on this host.")
 @click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--list", "as_list", is_flag=True, help="Print what can be asked.")
+@click.option("--control-dir", help="The folder of the workers' sockets.")
 @click.pass_obj
 def inspect(
     options: GlobalOptions,
     /,
-    action: str,
-    arguments: tuple[str, ...],  # noqa: ARG001 - Celery's
-    timeout: float | None,  # noqa: ARG001 - Celery's
-    destination: str | None,  # noqa: ARG001 - Celery's
+    command: str | None,
+    arguments: tuple[str, ...],
+    timeout: float,
+    destination: str | None,
     as_json: bool,
+    as_list: bool,
+    control_dir: str | None,
 ) -> int:
-    """Show what the application's tasks (registered) or settings (conf) are, or a report for a question about it.
+    """Ask running workers of this user on this host.
 
-    What only running workers know cannot be asked over SQS: exit code 69, as Celery's.
+    Exit code 69, as Celery's, if nobody answers. conf, registered and report are answered by the application where no
+    worker runs.
     """
-    if action not in LOCAL:
-        raise _nobody(f"inspect {action}")
-    app = load_app(options)
-    app.loader.import_default_modules()
-    app.finalize()
-    if action == "registered":
-        names = sorted(name for name in app.tasks if not name.startswith("celery."))
-        click.echo(to_json(names) if as_json else "\n".join(names))
-    elif action == "conf":
-        click.echo(to_json(app.conf.table()) if as_json else app.conf.humanize(with_defaults=True))
+    if as_list:
+        _list("Inspect", INSPECTS)
+        return 0
+    if command not in INSPECTS:
+        raise UsageError(f"Command {command} not recognized. Available inspect commands: {', '.join(sorted(INSPECTS))}")
+    names = destinations(destination)
+    asked = nodes.ask(command, _arguments(command, arguments), destination=names, timeout=timeout, folder=control_dir)
+    if asked.replies and as_json:
+        click.echo(json.dumps(asked.replies))
+    elif asked.replies:
+        say(options, asked.replies)
+    elif command in OF_THE_APPLICATION and names is None:
+        _of_the_application(options, command, as_json=as_json)
     else:
-        click.echo(app.bugreport())
+        raise nobody(f"inspect {command}", names)
     return 0
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("action")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def control(action: str, arguments: tuple[str, ...]) -> int:  # noqa: ARG001 - Celery's
-    """Refused: SQS has no broadcast. Says what to do instead; exit code 69, as Celery's when nobody replies."""
-    raise _nobody(f"control {action}")
+def _arguments(command: str, given: tuple[str, ...]) -> dict[str, Any]:
+    if command == "query_task":
+        return {"ids": list(given)}
+    if command == "registered":
+        return {"taskinfoitems": list(given)}
+    if command == "conf" and given:
+        return {"with_defaults": given[0].lower() in ("1", "true", "yes", "on")}
+    if given:
+        raise UsageError(f"inspect {command} takes no arguments")
+    return {}
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def status(arguments: tuple[str, ...]) -> int:  # noqa: ARG001 - Celery's
-    """Refused as control is; exit code 69."""
-    raise _nobody("status")
+def _of_the_application(options: GlobalOptions, command: str, *, as_json: bool) -> None:
+    app = load_app(options)
+    app.loader.import_default_modules()
+    app.finalize()
+    if command == "registered":
+        names = sorted(name for name in app.tasks if not name.startswith("celery."))
+        click.echo(to_json(names) if as_json else "\n".join(names))
+    elif command == "conf":
+        click.echo(to_json(app.conf.table()) if as_json else app.conf.humanize(with_defaults=True))
+    else:
+        click.echo(app.bugreport())
+
+
+@click.command()
+@click.option("-t", "--timeout", type=float, default=1.0, show_default=True, help="Seconds to wait for answers.")
+@click.option("-d", "--destination", help="Node names, separated by commas. Default: all of this user's on this host.")
+@click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--control-dir", help="The folder of the workers' sockets.")
+@click.pass_obj
+def status(
+    options: GlobalOptions, /, timeout: float, destination: str | None, as_json: bool, control_dir: str | None
+) -> int:
+    """List this host's workers that answer; exit code 69, as Celery's, if there is none."""
+    names = destinations(destination)
+    asked = nodes.ask("ping", {}, destination=names, timeout=timeout, folder=control_dir)
+    if not asked.replies:
+        raise nobody("status", names)
+    if as_json:
+        click.echo(json.dumps(asked.replies))
+    else:
+        say(options, asked.replies, with_body=False)
+    return 0

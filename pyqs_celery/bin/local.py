@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from pyqs_celery.bin.errors import EX_OK, UsageError
+from pyqs_celery.bin.errors import UsageError
+from pyqs_celery.bin.exit_codes import EX_OK
 
 PORT = 9324
 

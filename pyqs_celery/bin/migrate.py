@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from pyqs_celery.bin.errors import EX_FAILURE, EX_OK, UsageError
+from pyqs_celery.bin.errors import UsageError
+from pyqs_celery.bin.exit_codes import EX_FAILURE, EX_OK
 
 
 @click.command()

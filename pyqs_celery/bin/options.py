@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Section = Literal["Tasks", "Queues", "Daemon", "Beat", "PyQS", "Without effect on SQS"]
+Section = Literal["Tasks", "Queues", "Daemon", "Beat", "Health", "PyQS", "Without effect on SQS"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,26 @@ WORKER_FLAGS: tuple[Flag, ...] = (
     Flag(("--uid", "uid"), "Daemon", "User, by name or number, to become."),
     Flag(("--gid", "gid"), "Daemon", "Group, by name or number, to become."),
     Flag(("--umask", "umask"), "Daemon", "Octal umask."),
+    Flag(("--health-port", "health_port"), "Health", "Answer probes by HTTP on this port.", click.IntRange(0, 65535)),
+    Flag(("--health-host", "health_host"), "Health", "Listen for them on this address. Default: 127.0.0.1."),
+    Flag(("--health-file", "health_file"), "Health", "Keep the worker's health in this file."),
+    Flag(
+        ("--control-dir", "control_dir"),
+        "Health",
+        "The folder for this worker's control socket, closed to other users.",
+    ),
+    Flag(
+        ("--exit-when-idle", "exit_when_idle"),
+        "Health",
+        "End after so many seconds without a message.",
+        click.FloatRange(min=0, min_open=True),
+    ),
+    Flag(
+        ("--ecs-task-protection", "ecs_task_protection"),
+        "Health",
+        "Have ECS spare this task from scale-in while it is busy.",
+        switch=True,
+    ),
     Flag(("--simple-worker", "simple_worker"), "PyQS", "Fetch nothing that no child is free to run.", switch=True),
     Flag(("--batchsize", "batch_size"), "PyQS", "Most messages a request may bring: 1 to 10.", click.IntRange(1, 10)),
     Flag(("--region", "region"), "PyQS", "AWS region."),

@@ -8,7 +8,8 @@ import click
 
 from pyqs_celery import states
 from pyqs_celery.bin.context import GlobalOptions, load_app
-from pyqs_celery.bin.errors import EX_FAILURE, EX_OK, UsageError
+from pyqs_celery.bin.errors import UsageError
+from pyqs_celery.bin.exit_codes import EX_FAILURE, EX_OK
 from pyqs_celery.exceptions import ImproperlyConfigured
 from pyqs_celery.exceptions import TimeoutError as ResultTimeout
 

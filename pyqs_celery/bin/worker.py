@@ -100,12 +100,13 @@ def banner(config: WorkerConfig, app_name: str, broker: str) -> str:
     """The start of the banner; a line for each queue follows when the queues are known."""
     from pyqs_celery import __version__
 
+    lease = f"{config.lease_seconds}s" if config.lease_seconds is not None else "each queue's"
     rows = [
         ("app", app_name),
         ("broker", broker),
         ("concurrency", f"{config.concurrency} ({config.pool})"),
         ("queues", ", ".join(config.queues) or "the application's"),
-        ("lease", f"{config.lease_seconds}s, renewed while a message is held"),
+        ("lease", f"{lease}, renewed while a message is held"),
         ("stop", f"SIGTERM; running tasks get {config.shutdown_timeout:g}s"),
     ]
     head = f"{config.hostname} pyqs-celery {__version__}, Python {platform.python_version()}"

@@ -123,6 +123,7 @@ def build(
         batch_size=1 if simple else _either(given["batch_size"], 10),
         wait_time_seconds=int((conf.broker_transport_options or {}).get("wait_time_seconds", 10)),
         lease_seconds=conf.worker_lease_seconds,
+        silence_timeout=conf.worker_silence_timeout,
         max_deliveries=conf.worker_max_deliveries,
         max_tasks_per_child=_either(given["max_tasks_per_child"], conf.worker_max_tasks_per_child),
         max_memory_per_child=_either(given["max_memory_per_child"], conf.worker_max_memory_per_child),
@@ -140,7 +141,21 @@ def build(
         beat=bool(given["beat"]),
         beat_scheduler=given["scheduler"],
         beat_schedule=given["schedule"],
+        **_supervision(conf, given),
     )
+
+
+def _supervision(conf: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What whoever runs the worker can see of it and tell it."""
+    return {
+        "remote_control": conf.worker_enable_remote_control,
+        "control_folder": given["control_dir"],
+        "health_port": _either(given["health_port"], conf.worker_health_port),
+        "health_host": _either(given["health_host"], conf.worker_health_host),
+        "health_file": _either(given["health_file"], conf.worker_health_file),
+        "exit_when_idle": _either(given["exit_when_idle"], conf.worker_exit_when_idle),
+        "ecs_task_protection": bool(given["ecs_task_protection"] or conf.worker_ecs_task_protection),
+    }
 
 
 def _either(flag: Any, setting: Any) -> Any:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import marshal
 import os
+import selectors
 import socket
 import struct
+from collections import deque
 from typing import Any
 
 from pyqs_celery.outcome import Outcome
@@ -66,6 +68,35 @@ def read_json(frame: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FrameError("a frame that is no JSON object")
     return value
+
+
+class WakeUps:
+    """Ends a ``select`` of this process: registered for reading, written to by signals and other threads."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = socket.socketpair()
+        self.reader.setblocking(False)
+        self.writer.setblocking(False)
+
+    def send(self) -> None:
+        """Wake the loop; from any thread."""
+        try:
+            self.writer.send(b"\0")
+        except (BlockingIOError, OSError):
+            return  # wake-ups enough are waiting, or the loop has ended
+
+    def drain(self) -> None:
+        """Take all that are waiting."""
+        try:
+            while self.reader.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.reader.close()
+        self.writer.close()
 
 
 class ChildEnd:
@@ -153,31 +184,59 @@ class ConsumerEnd:
 
 
 class Control:
-    """One end between manager and consumer: JSON frames, some with a file descriptor."""
+    """One end between manager and consumer: JSON frames, some with a file descriptor. It never blocks.
+
+    What the other side does not take yet waits here; while ``is_sending``, call ``push`` when the socket takes more.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        sock.setblocking(False)
         self._reader = FrameReader()
         self._fds: list[int] = []
+        self._unsent: deque[tuple[bytes, int | None]] = deque()
 
     def send(self, value: dict[str, Any], fd: int | None = None) -> bool:
-        """Send a frame; False if the other side is gone."""
+        """Send a frame, now or when there is room; False if the other side is gone. ``fd`` stays the caller's."""
         data = framed(json.dumps(value | ({"fd": True} if fd is not None else {})).encode())
-        try:
-            if fd is None:
-                self.sock.sendall(data)
+        self._unsent.append((data, os.dup(fd) if fd is not None else None))
+        return self.push()
+
+    def push(self) -> bool:
+        """Send what the socket takes; False if the other side is gone."""
+        while self._unsent:
+            data, fd = self._unsent[0]
+            try:
+                sent = self.sock.send(data) if fd is None else socket.send_fds(self.sock, [data], [fd])
+            except BlockingIOError:
+                return True
+            except OSError:
+                self._drop_unsent()
+                return False
+            if fd is not None:
+                os.close(fd)
+            if sent < len(data):
+                self._unsent[0] = (data[sent:], None)
             else:
-                sent = socket.send_fds(self.sock, [data], [fd])
-                if sent < len(data):
-                    self.sock.sendall(data[sent:])
-        except OSError:
-            return False
+                self._unsent.popleft()
         return True
 
+    @property
+    def is_sending(self) -> bool:
+        """True while something waits for room in the socket."""
+        return bool(self._unsent)
+
+    @property
+    def events(self) -> int:
+        """What to wait for on the socket."""
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+
     def read(self) -> list[tuple[dict[str, Any], int | None]] | None:
-        """Frames, each with the descriptor that came with it; None at the other side's end."""
+        """Frames, each with the descriptor that came with it, as far as there are any; None at the other side's end."""
         try:
             data, fds, _, _ = socket.recv_fds(self.sock, _READ_BYTES, 64)
+        except BlockingIOError:
+            return []
         except ConnectionError:
             return None
         self._fds.extend(fds)
@@ -186,8 +245,15 @@ class Control:
         values = [read_json(frame) for frame in self._reader.feed(data)]
         return [(value, self._fds.pop(0) if value.get("fd") else None) for value in values]
 
+    def _drop_unsent(self) -> None:
+        for _, fd in self._unsent:
+            if fd is not None:
+                os.close(fd)
+        self._unsent.clear()
+
     def close(self) -> None:
         """Close the socket and descriptors nobody took."""
+        self._drop_unsent()
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()

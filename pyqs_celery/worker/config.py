@@ -30,7 +30,8 @@ class WorkerConfig(StopTimes):
     simple: bool = False
     batch_size: int = 10
     wait_time_seconds: int = 10
-    lease_seconds: int = 60
+    lease_seconds: int | None = None
+    silence_timeout: float = 120.0
     max_deliveries: int = 5
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None  # KiB, as Celery
@@ -43,6 +44,13 @@ class WorkerConfig(StopTimes):
     import_patterns: tuple[str, ...] = ()
     purge: bool = False
     quiet: bool = False
+    remote_control: bool = True
+    control_folder: str | None = None
+    health_port: int | None = None
+    health_host: str = "127.0.0.1"
+    health_file: str | None = None
+    exit_when_idle: float | None = None
+    ecs_task_protection: bool = False
     beat: bool = False
     beat_scheduler: str | None = None
     beat_schedule: str | None = None

@@ -7,23 +7,27 @@ asks. It runs no user code but signal receivers, never opens arguments, and neve
 from __future__ import annotations
 
 import logging
-import os
 import selectors
-import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import revocation, signals
 from pyqs_celery.broker.client import SqsClient
+from pyqs_celery.broker.connections import Timeouts
 from pyqs_celery.broker.delivery import Delivery, QueueInfo
+from pyqs_celery.broker.limits import READ_MARGIN_SECONDS
 from pyqs_celery.exceptions import BrokerError, QueueDoesNotExist
 from pyqs_celery.outcome import Outcome
+from pyqs_celery.utils.log import Troubles
 from pyqs_celery.wire.envelope import decode_head, head_to_plain
 from pyqs_celery.worker import policies
 from pyqs_celery.worker.acker import Acker
-from pyqs_celery.worker.channel import ConsumerEnd, Control, FrameError, outcome_from_json
+from pyqs_celery.worker.attendants import Attendant, EcsProtection, IdleExit, ecs_agent
+from pyqs_celery.worker.channel import Control, FrameError
+from pyqs_celery.worker.children import Child, Children
 from pyqs_celery.worker.config import WorkerConfig
 from pyqs_celery.worker.core.engine import WorkerCore
 from pyqs_celery.worker.core.values import (
@@ -42,10 +46,13 @@ from pyqs_celery.worker.core.values import (
     StopMode,
 )
 from pyqs_celery.worker.discovery import Discovery
-from pyqs_celery.worker.io import Inbox, IoThreads
+from pyqs_celery.worker.io import Inbox, IoThreads, allow_descriptors
 from pyqs_celery.worker.keeper import Keeper
 from pyqs_celery.worker.notes import Notes
-from pyqs_celery.worker.receiver import Receiver
+from pyqs_celery.worker.panel import Panel
+from pyqs_celery.worker.receiver import Receiver, Watchdog
+from pyqs_celery.worker.reporter import Reporter
+from pyqs_celery.worker.request import sqs_facts
 from pyqs_celery.worker.revoked import RevokedWatch
 
 if TYPE_CHECKING:
@@ -53,19 +60,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.worker.consumer.consumer")
 ready_log = logging.getLogger("celery.apps.worker")
-POOL_SIZE = 100
+POOL_SIZE = 5000
+"""More connections than queues and threads; those that are not used are not made."""
 SETTLE_THREADS = 4
 KEEP_THREADS = 2
 GIVE_UP_AFTER_DEADLINE_SECONDS = 5.0
-
-
-class Child:
-    """A child as the consumer knows it."""
-
-    def __init__(self, slot: int, pid: int, end: ConsumerEnd) -> None:
-        self.slot = slot
-        self.pid = pid
-        self.end = end
+LONGEST_WAIT_SECONDS = 3600.0
+"""A wait that the operating system takes, however far the next instant is: it takes no more than 24 days."""
 
 
 class Consumer:
@@ -79,9 +80,12 @@ class Consumer:
         self._control = control
         self._say = say
         self._client = SqsClient(self._broker, pool_size=POOL_SIZE)
+        quick = Timeouts(read=READ_MARGIN_SECONDS)
+        self._calls = SqsClient(self._broker, pool_size=POOL_SIZE, timeouts=quick, like=self._client)
         marks = revocation.revocations(app)
         core_config = policies.core_config(config, keeps_results=marks is not None)
-        self._core = WorkerCore(core_config, policies.task_policies(app, config), decode_head)
+        self._policies = policies.TaskPolicies(app, config)
+        self._core = WorkerCore(core_config, self._policies, decode_head)
         self._notes = Notes(app, config.hostname, self)
         self._inbox = Inbox()
         self._threads = (
@@ -93,10 +97,10 @@ class Consumer:
         if marks is not None:
             end, can_end = self._core.on_revoked, config.pool == "prefork"
             self._revoked = RevokedWatch(marks.to_terminate, self._threads[2], end, can_end=can_end)
-        self._acker = Acker(self._client, self._queue, self._threads[0], self._core.on_settled)
-        self._keeper = Keeper(self._client, self._queue, self._threads[1], self._core.on_extended)
+        self._acker = Acker(self._calls, self._queue, self._threads[0], self._core.on_settled, self._core.on_refused)
+        self._keeper = Keeper(self._calls, self._queue, self._threads[1], self._core.on_extended)
         self._discovery = Discovery(
-            self._client,
+            self._calls,
             config,
             config.queues or app.consume_queues(),
             found=lambda queues: self._inbox.put(lambda now: self._on_found(queues, now)),
@@ -104,10 +108,28 @@ class Consumer:
         )
         self._queues: dict[str, QueueInfo] = {}
         self._receivers: dict[str, Receiver] = {}
-        self._children: dict[int, Child] = {}
+        self._watchdog = Watchdog(self._threads)
+        self._troubles = Troubles()
         self._selector = selectors.DefaultSelector()
-        self._managed = True
+        self._children = Children(self._core, control, self._selector)
+        self._reporter = Reporter(self._core, control, self._children)
+        self._panel = Panel(app, config, self._core, self._children, self._policies, self._discovery)
+        self._attendants: list[Attendant] = [self._reporter, *self._extra_attendants()]
         self._looked = self._told_ready = self._finished = False
+
+    def _extra_attendants(self) -> Iterator[Attendant]:
+        view = self._core.view
+        if self.config.exit_when_idle:
+            yield IdleExit(
+                self.config.exit_when_idle,
+                lambda: not self._told_ready or len(view.ledger) > 0,
+                lambda why: self._control.send({"stop": why}),
+            )
+        agent = ecs_agent() if self.config.ecs_task_protection else None
+        if agent is not None:
+            threads = IoThreads("ecs", 1, self._inbox.put)
+            lease = self.config.lease_seconds or policies.DEFAULT_LEASE_SECONDS
+            yield EcsProtection(lambda: bool(view.slots.running()), lease, threads, agent)
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -120,32 +142,40 @@ class Consumer:
             steps.start()
         self._discovery.start()
         while not self._finished:
-            for key, mask in self._selector.select(self._timeout()):
+            ready = self._selector.select(self._timeout())
+            self._core.on_awake(time.time())
+            for key, mask in ready:
                 if isinstance(key.data, Child):
-                    self._on_child(key.data, mask)
+                    self._children.on_ready(key.data, mask)
                 elif key.data is self._control:
-                    self._on_control()
+                    self._on_control(mask)
             now = time.time()
             for news in self._inbox.take():
                 news(now)
             for action in self._core.step(now):
                 self._do(action, now)
             self._acker.flush(now)
+            self._watchdog.look(now)
             if self._revoked is not None:
                 self._revoked.look(self._core.running_ids, now)
+            for attendant in self._attendants:
+                attendant.look(now)
+            self._watch_control()
         self._leave()
 
     def _timeout(self) -> float | None:
         now = time.time()
-        due = [self._core.next_wakeup(now), self._acker.next_due()]
+        due = [self._core.next_wakeup(now), self._acker.next_due(), self._watchdog.next_due()]
+        due += [each.next_due() for each in self._attendants]
         if self._revoked is not None:
             due.append(self._revoked.next_due(busy=bool(self._core.busy_slots())))
         instants = [each for each in due if each is not None]
-        return max(0.0, min(instants) - now) if instants else None
+        return min(LONGEST_WAIT_SECONDS, max(0.0, min(instants) - now)) if instants else None
 
     def _do(self, action: Action, now: float) -> None:
         match action:
             case Poll():
+                self._reporter.vitals.asked(action.queue, now)
                 self._receivers[action.queue].poll(min(action.count, self.config.batch_size))
             case Dispatch():
                 self._dispatch(action)
@@ -154,8 +184,9 @@ class Consumer:
             case Extend():
                 self._keeper.extend(action)
             case Kill():
-                self._kill(action)
+                self._children.kill(action.slot, action.signum)
             case Note():
+                self._panel.noted(action)
                 self._notes.tell(action)
             case Done():
                 self._finished = True
@@ -169,8 +200,9 @@ class Consumer:
         for threads in self._threads:
             threads.close()
         signals.worker_shutdown.send(sender=self)
-        for child in list(self._children.values()):
-            self._forget(child)
+        self._children.close()
+        for attendant in self._attendants:
+            attendant.close()
         self._selector.close()
         self._inbox.close()
 
@@ -186,20 +218,26 @@ class Consumer:
         rows = {queue.name: self._policy(queue) for queue in found}
         for name in [name for name in self._receivers if name not in served]:
             self._receivers.pop(name).close()
+            if self._discovery.is_cancelled(self._queues[name]):
+                self._core.on_cancelled(name)
             logger.warning("Queue %s is gone or no longer meant; it is served no more", name)
         for queue in fresh:
             self._queues[queue.name] = queue
-            self._receivers[queue.name] = Receiver(
+            receiver = Receiver(
                 self._client,
                 queue,
                 lease_seconds=int(rows[queue.name].lease_seconds),
                 wait_seconds=self.config.wait_time_seconds,
                 on_polled=self._polled,
+                troubles=self._troubles,
             )
+            self._receivers[queue.name] = self._watchdog.add(receiver)
             line = policies.describe(rows[queue.name])
             logger.info("Queue %s", line)
             self._say(f"  queue:       {line}")
         self._core.set_queues(rows.values(), now)
+        self._reporter.vitals.serve(rows)
+        self._reporter.missing = "" if rows else self._discovery.lacking
         self._tell_ready()
 
     def _policy(self, queue: QueueInfo) -> QueuePolicy:
@@ -207,9 +245,13 @@ class Consumer:
 
     def _polled(self, queue: str, deliveries: list[Delivery], error: BrokerError | None) -> None:
         """Called from receivers' threads."""
-        self._inbox.put(lambda now: self._core.on_polled(queue, deliveries, now, error is not None))
+        self._inbox.put(lambda now: self._on_polled(queue, deliveries, error, now))
         if isinstance(error, QueueDoesNotExist):
             self._discovery.vanished(queue)
+
+    def _on_polled(self, queue: str, deliveries: list[Delivery], error: BrokerError | None, now: float) -> None:
+        self._reporter.vitals.answered(queue, str(error) if error is not None else None, now)
+        self._core.on_polled(queue, deliveries, now, error is not None)
 
     def _on_refused(self, sentence: str) -> None:
         self._control.send({"boot_failed": sentence})
@@ -219,6 +261,7 @@ class Consumer:
         if self._told_ready or not self._looked or not self._children:
             return
         self._told_ready = True
+        self._reporter.turn("ready")
         logger.info("Connected to %s", self._broker.shown)
         ready_log.info("%s ready.", self.hostname)
         signals.worker_ready.send(sender=self)
@@ -226,105 +269,32 @@ class Consumer:
     # -- children ----------------------------------------------------------------------------------
 
     def _dispatch(self, action: Dispatch) -> None:
-        child = self._children.get(action.slot)
+        self._panel.count(action.head.task)
         fault = (action.fault.exception, action.fault.detail) if action.fault is not None else None
         finality = (action.last, action.last_timeout)
-        work = (head_to_plain(action.head), self._facts(action), *finality, action.soft_time_limit, fault)
+        facts = sqs_facts(action.delivery, self._queues[action.delivery.queue])
         try:
-            if child is None or not child.end.give(work):
-                return  # it has died: the manager's word on it follows, and settles this delivery
+            self._children.give(
+                action.slot, (head_to_plain(action.head), facts, *finality, action.soft_time_limit, fault)
+            )
         except ValueError as exc:  # headers nested deeper than a frame may be; no child could be given them
             head, reason = action.head, f"the message cannot be handed to a child: {exc}"
             self._inbox.put(
                 lambda now: self._core.on_outcome(action.slot, Outcome("undecodable", head.task, head.id, reason), now)
             )
-            return
-        self._watch(child)
-
-    def _facts(self, action: Dispatch) -> dict[str, Any]:
-        delivery = action.delivery
-        queue = self._queues[delivery.queue]
-        return {
-            "message_id": delivery.message_id,
-            "receive_count": delivery.receive_count,
-            "sent_at": delivery.sent_at,
-            "first_received_at": delivery.first_received_at,
-            "group_id": delivery.group_id,
-            "deduplication_id": delivery.deduplication_id,
-            "attributes": dict(delivery.attributes),
-            "message_attributes": {name: dict(value) for name, value in delivery.message_attributes.items()},
-            "queue": delivery.queue,
-            "logical": queue.logical,
-            "queue_url": queue.url,
-            "receipt_handle": delivery.receipt_handle,
-            "fetch_time": delivery.received_at,
-            "timeout": queue.visibility_timeout_seconds,
-        }
-
-    def _watch(self, child: Child) -> None:
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.end.is_sending else 0)
-        if self._selector.get_key(child.end.sock).events != wanted:
-            self._selector.modify(child.end.sock, wanted, child)
-
-    def _on_child(self, child: Child, mask: int) -> None:
-        if mask & selectors.EVENT_WRITE:
-            child.end.push()
-            self._watch(child)
-        if mask & selectors.EVENT_READ:
-            self._listen(child)
-
-    def _listen(self, child: Child) -> bool:
-        """Take what a child says; False when there is no more."""
-        try:
-            frames = child.end.read()
-            for frame in frames or ():
-                self._on_frame(child, frame)
-        except FrameError as exc:
-            logger.error("Child %d of slot %d said what is no report: %s; it is stopped", child.pid, child.slot, exc)
-            self._request_kill(child)
-            frames = None
-        if frames is None:
-            self._ended(child)
-        return bool(frames)
-
-    def _on_frame(self, child: Child, frame: dict[str, Any]) -> None:
-        now = time.time()
-        if "outcome" in frame:
-            self._core.on_outcome(child.slot, outcome_from_json(frame["outcome"]), now)
-        if frame.get("ready"):
-            self._core.on_slot_ready(child.slot, now)
-        if frame.get("retire"):
-            self._core.on_slot_retired(child.slot, now)
-
-    def _ended(self, child: Child) -> None:
-        """Its socket is closed. If it was idle, its slot is simply gone; else the manager's word says why it died."""
-        self._forget(child)
-        if self._core.is_idle(child.slot):
-            self._core.on_slot_retired(child.slot, time.time())
-        elif not self._managed:
-            self._core.on_slot_lost(child.slot, "its process ended", time.time())
-
-    def _forget(self, child: Child) -> None:
-        if self._children.get(child.slot) is child:
-            del self._children[child.slot]
-            self._selector.unregister(child.end.sock)
-            child.end.close()
-
-    def _kill(self, action: Kill) -> None:
-        child = self._children.get(action.slot)
-        if child is not None:
-            if action.signum is not None:
-                child.end.announce_end()
-            self._request_kill(child, action.signum)
-
-    def _request_kill(self, child: Child, signum: int | None = None) -> None:
-        wish = {"kill": child.slot, "pid": child.pid, "signum": signum or signal.SIGKILL}
-        if not self._managed or not self._control.send(wish):
-            os.kill(child.pid, signal.SIGKILL)
 
     # -- the manager -------------------------------------------------------------------------------
 
-    def _on_control(self) -> None:
+    def _watch_control(self) -> None:
+        known = self._selector.get_map().get(self._control.sock)
+        if known is not None and known.events != self._control.events:
+            self._selector.modify(self._control.sock, self._control.events, self._control)
+
+    def _on_control(self, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            self._control.push()
+        if not mask & selectors.EVENT_READ:
+            return
         try:
             frames = self._control.read()
         except FrameError:
@@ -333,41 +303,39 @@ class Consumer:
             self._orphaned()
             return
         for value, descriptor in frames:
-            if "slot" in value and descriptor is not None:
-                self._adopt(int(value["slot"]), int(value["pid"]), descriptor)
-            elif "gone" in value:
-                self._buried(int(value["gone"]), int(value["pid"]), str(value["reason"]))
-            elif "stop" in value:
-                self._stop(value["stop"], str(value.get("signal", "")))
-            elif "dump" in value:
-                logger.warning("State: %s", self._core.snapshot())
+            self._on_frame(value, descriptor)
 
-    def _adopt(self, slot: int, pid: int, descriptor: int) -> None:
-        child = Child(slot, pid, ConsumerEnd(socket.socket(fileno=descriptor)))
-        self._children[slot] = child
-        self._selector.register(child.end.sock, selectors.EVENT_READ, child)
-        self._tell_ready()
-
-    def _buried(self, slot: int, pid: int, reason: str) -> None:
-        """The manager says that a child has ended; what it said last may still be unread."""
-        child = self._children.get(slot)
-        if child is not None and child.pid == pid:
-            while self._listen(child):
-                pass
-            self._forget(child)
-        self._core.on_slot_lost(slot, reason, time.time())
+    def _on_frame(self, value: dict[str, Any], descriptor: int | None) -> None:
+        if "slot" in value and descriptor is not None:
+            self._children.adopt(int(value["slot"]), int(value["pid"]), descriptor)
+            self._tell_ready()
+        elif "gone" in value:
+            self._children.buried(int(value["gone"]), int(value["pid"]), str(value["reason"]))
+        elif "stop" in value:
+            self._stop(value["stop"], str(value.get("signal", "")))
+        elif "ask" in value:
+            self._answer(value)
+        elif "concurrency" in value:
+            self._core.config = replace(self._core.config, concurrency=int(value["concurrency"]))
+        elif "retire" in value:
+            self._children.retire(value["retire"])
+        elif "dump" in value:
+            logger.warning("State: %s", self._core.snapshot())
 
     def _orphaned(self) -> None:
         logger.error("The manager process is gone; this worker stops when its running tasks are done")
-        self._managed = False
         self._selector.unregister(self._control.sock)
-        for slot in self._core.busy_slots():
-            if slot not in self._children:
-                self._core.on_slot_lost(slot, "its process ended", time.time())
+        self._children.orphaned()
         self._stop("warm", "")
+
+    def _answer(self, question: dict[str, Any]) -> None:
+        answer = self._panel.answer(question["command"], question["arguments"])
+        self._control.send({"answer": question["ask"], "reply": answer.reply, "dismissed": answer.dismissed})
+        self._children.retire(answer.retired)
 
     def _stop(self, mode: StopMode, name: str) -> None:
         now = time.time()
+        self._reporter.turn("stopping")
         if not self._core.stopping:
             how = "Warm" if mode == "warm" else "Cold"
             signals.worker_shutting_down.send(sender=self.hostname, sig=name, how=how, exitcode=0)
@@ -381,6 +349,7 @@ class Consumer:
 
 def consume(app: Celery, config: WorkerConfig, control: socket.socket) -> None:
     """Be the consumer until it is done; the body of its process or thread."""
+    allow_descriptors()
     Consumer(app, config, Control(control), (lambda _: None) if config.quiet else _print).run()
 
 

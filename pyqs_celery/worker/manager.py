@@ -8,6 +8,7 @@ https://docs.celeryq.dev/en/stable/userguide/workers.html#stopping-the-worker
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import logging
 import os
 import selectors
@@ -16,21 +17,28 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from pyqs_celery.exceptions import BootError
-from pyqs_celery.worker.channel import Control, FrameError
+from pyqs_celery.worker.channel import Control, FrameError, WakeUps
 from pyqs_celery.worker.config import WorkerConfig
 from pyqs_celery.worker.core.values import StopMode
+from pyqs_celery.worker.desk import Desk
+from pyqs_celery.worker.fleet import Ending, Fleet
+from pyqs_celery.worker.health import SILENCE_SECONDS, Fuse
+from pyqs_celery.worker.silence import Silence
 
 logger = logging.getLogger("celery.worker")
 process_log = logging.getLogger("multiprocessing")
 BOOT_EXIT_CODE = 3
 SHORT_LIFE_SECONDS = 1.0
 RESPAWN_MOST_SECONDS = 30.0
+RESPAWN_AFTER_WORK_SECONDS = 2.0
+"""The longest delay after a child that could start: what it ran has ended it, and the slot is wanted for others."""
 STOP_MARGIN_SECONDS = 20.0
 """What the consumer may need beyond its own deadline: an open poll's read timeout, and the last deletions."""
 TERMINATE_GRACE_SECONDS = 5.0
@@ -42,56 +50,13 @@ CONSUMER, BEAT = -1, -2
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a process or thread ended. ``code`` is its exit code, ``signum`` the signal that killed it."""
-
-    ident: int
-    code: int | None = None
-    signum: int | None = None
-
-    @property
-    def reason(self) -> str:
-        """In Celery's words."""
-        if self.signum:
-            return f"signal {self.signum} ({signal.Signals(self.signum).name})"
-        return f"exitcode {self.code}"
-
-
-class Fleet(Protocol):
-    """Starts and ends what the manager manages. ``foreign`` are sockets that the new process must not keep."""
-
-    def start_consumer(self, control: socket.socket, foreign: Iterable[socket.socket]) -> int:
-        """Start a consumer; its id."""
-        ...
-
-    def start_child(self, number: int, channel: socket.socket, foreign: Iterable[socket.socket]) -> int:
-        """Start a child; its id. ``number`` is the first free one from 1 on, for its name."""
-        ...
-
-    def start_beat(self, channel: socket.socket, foreign: Iterable[socket.socket]) -> int:
-        """Start a beat, which ends when the other end of ``channel`` is closed; its id."""
-        ...
-
-    def kill(self, ident: int, signum: int = signal.SIGKILL) -> None:
-        """End it by force; its ending follows, unless it withstands ``signum``."""
-        ...
-
-    def ended(self) -> list[Ending]:
-        """What has ended since the last call."""
-        ...
-
-    def on_end(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` when something ends, unless a signal says so anyway."""
-        ...
-
-
 @dataclass(slots=True)
 class Child:
-    """A child as the manager knows it."""
+    """A child as the manager knows it. ``works``: it has started well, as the consumer says."""
 
     ident: int
     born: float
+    works: bool = False
 
 
 class Manager:
@@ -111,16 +76,18 @@ class Manager:
         self._children: dict[int, Child] = {}
         self._beat: Child | None = None
         self._beat_end: socket.socket | None = None
+        self._slots = set(range(config.concurrency))
+        self._empty_since: dict[int, float] = {}
         self._leaving: set[int] = set()
         self._killed: set[int] = set()
         self._grace: dict[int, tuple[int, float]] = {}
         self._due: dict[int, float] = {}
         self._delays: dict[int, float] = {}
         self._signals: deque[int] = deque()
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_read.setblocking(False)
-        self._wake_write.setblocking(False)
+        self._wake_ups = WakeUps()
         self._selector = selectors.DefaultSelector()
+        self._desk = Desk(config, self._selector, self)
+        self._silence = Silence(config.silence_timeout if config.pool == "prefork" else 0.0)
         self._stopping: StopMode | None = None
         self._interrupted = False
         self._deadline: float | None = None
@@ -133,9 +100,10 @@ class Manager:
     def run(self) -> int:
         """Work until stopped; the exit code. Raises BootError if the worker cannot start."""
         before = self._take_signals() if self._takes_signals else {}
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
-        self._fleet.on_end(self._wake)
+        self._selector.register(self._wake_ups.reader, selectors.EVENT_READ)
+        self._fleet.on_end(self._wake_ups.send)
         try:
+            self._desk.open(self._say)
             self._start_generation()
             if self.config.beat:
                 self._start_beat()
@@ -146,6 +114,7 @@ class Manager:
                 for ending in self._fleet.ended():
                     self._on_ended(ending)
                 self._end_grace()
+                self._end_silence()
                 self._respawn_due()
                 self._enforce_deadline()
         finally:
@@ -162,43 +131,34 @@ class Manager:
 
     def _wait(self) -> None:
         instants = [*self._due.values(), *(until for _, until in self._grace.values())]
-        instants += [self._deadline] if self._deadline is not None else []
+        dues = (self._deadline, self._desk.next_due(), self._silence.next_due())
+        instants += filter(None, dues)
         timeout = max(0.0, min(instants) - time.monotonic()) if instants else None
-        for key, _ in self._selector.select(timeout):
-            if key.fileobj is self._wake_read:
-                self._drain_wakeups()
-            else:
-                self._on_control()
-
-    def _drain_wakeups(self) -> None:
-        try:
-            while self._wake_read.recv(4096):
-                pass
-        except BlockingIOError:
-            return
-
-    def _wake(self) -> None:
-        try:
-            self._wake_write.send(b"\0")
-        except (BlockingIOError, OSError):
-            return  # wake-ups enough are waiting, or the manager has ended
+        for key, mask in self._selector.select(timeout):
+            if key.fileobj is self._wake_ups.reader:
+                self._wake_ups.drain()
+            elif isinstance(key.data, Control):
+                self._on_control(mask)
+            elif isinstance(key.fileobj, socket.socket):
+                self._desk.on_ready(key.fileobj, mask)
+        self._desk.expire(time.monotonic())
 
     def _close(self) -> None:
         if self._control is not None:
             self._control.close()
+        self._desk.close()
         self._selector.close()
-        self._wake_read.close()
-        self._wake_write.close()
+        self._wake_ups.close()
 
     def stop(self) -> None:
         """Begin a warm stop; may be called from any thread."""
         self._signals.append(signal.SIGTERM)
-        self._wake()
+        self._wake_ups.send()
 
     # -- signals -----------------------------------------------------------------------------------
 
     def _take_signals(self) -> dict[int, Any]:
-        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wake_ups.writer.fileno(), warn_on_full_buffer=False)
         return {signum: signal.signal(signum, self._note_signal) for signum in HANDLED}
 
     def _give_signals_back(self, before: dict[int, Any]) -> None:
@@ -231,8 +191,7 @@ class Manager:
 
     def _dump(self) -> None:
         faulthandler.dump_traceback(all_threads=True)
-        if self._control is not None:
-            self._control.send({"dump": True})
+        self.tell_consumer({"dump": True})
 
     def _stop(self, mode: StopMode, signum: int | None) -> None:
         if mode == "soft" and (self._stopping == "soft" or not self.config.soft_shutdown_timeout):
@@ -246,9 +205,9 @@ class Manager:
         )
         self._due.clear()
         self._end_beat()
-        if self._control is not None:
-            name = signal.Signals(signum).name if signum else ""
-            self._control.send({"stop": mode, "signal": name})
+        self._desk.stopping()
+        self._silence.end()
+        self.tell_consumer({"stop": mode, "signal": signal.Signals(signum).name if signum else ""})
 
     def _enforce_deadline(self) -> None:
         if self._deadline is None or time.monotonic() < self._deadline or self._overdue:
@@ -271,13 +230,18 @@ class Manager:
         self._consumer_born = time.monotonic()
         theirs.close()
         self._control = Control(ours)
-        self._listen(True)
-        for slot in range(self.config.concurrency):
+        self._selector.register(ours, selectors.EVENT_READ, self._control)
+        self._desk.consumer_started()
+        self._silence.begin(self._consumer_born)
+        if len(self._slots) != self.config.concurrency:
+            self.tell_consumer({"concurrency": len(self._slots)})
+        for slot in sorted(self._slots):
             self._start_child(slot)
 
     def _own_sockets(self) -> list[socket.socket]:
-        own = [self._wake_read, self._wake_write, *([self._beat_end] if self._beat_end is not None else [])]
-        return [*own, self._control.sock] if self._control is not None else own
+        own = [self._wake_ups.reader, self._wake_ups.writer, *([self._beat_end] if self._beat_end is not None else [])]
+        own += [self._control.sock] if self._control is not None else []
+        return [*own, *self._desk.sockets()]
 
     def _start_child(self, slot: int) -> None:
         if self._control is None:
@@ -286,7 +250,7 @@ class Manager:
         ident = self._fleet.start_child(slot + 1, childs, [consumers, *self._own_sockets()])
         self._children[slot] = Child(ident, time.monotonic())
         childs.close()
-        self._control.send({"slot": slot, "pid": ident}, consumers.fileno())
+        self.tell_consumer({"slot": slot, "pid": ident}, consumers.fileno())
         consumers.close()
 
     def _start_beat(self) -> None:
@@ -302,6 +266,11 @@ class Manager:
             self._beat_end.close()
             self._beat_end = None
 
+    def _end_silence(self) -> None:
+        """Replace a consumer that is there and does nothing: frozen, or caught in a deadlock."""
+        if self._consumer is not None and self._silence.is_too_long(time.monotonic(), self._consumer):
+            self._fleet.kill(self._consumer)
+
     def _respawn_due(self) -> None:
         now = time.monotonic()
         for slot in [slot for slot, due in self._due.items() if due <= now]:
@@ -314,13 +283,13 @@ class Manager:
                 else:
                     self._start_child(slot)
 
-    def _schedule(self, slot: int, born: float) -> None:
-        """Start again: at once, or after a doubled delay if it lived but a moment."""
+    def _schedule(self, slot: int, born: float, most: float = RESPAWN_MOST_SECONDS) -> None:
+        """Start again: at once, or after a doubled delay of ``most`` seconds if it lived but a moment."""
         if self._stopping is not None:
             return
         now = time.monotonic()
         short = now - born < SHORT_LIFE_SECONDS
-        delay = min(RESPAWN_MOST_SECONDS, max(0.5, self._delays.get(slot, 0.0) * 2)) if short else 0.0
+        delay = min(most, max(0.5, self._delays.get(slot, 0.0) * 2)) if short else 0.0
         self._delays[slot] = delay
         self._due[slot] = now + delay
 
@@ -347,19 +316,22 @@ class Manager:
             process_log.error(
                 "Process 'ForkPoolWorker-%d' pid:%d exited with '%s'%s", slot + 1, child.ident, ending.reason, hint
             )
-        if self._control is not None:
-            self._control.send({"gone": slot, "pid": child.ident, "reason": ending.reason})
+        self.tell_consumer({"gone": slot, "pid": child.ident, "reason": ending.reason})
         if ending.code == BOOT_EXIT_CODE and self._stopping is None:
             self._boot_failure = "a child process could not start; the lines above say why"
             self._stop("cold", None)
-        self._schedule(slot, child.born)
+        if slot in self._slots:
+            short = time.monotonic() - child.born < SHORT_LIFE_SECONDS and not child.works
+            since = self._empty_since.get(slot) if short else None
+            self._empty_since[slot] = since or time.monotonic()
+            most = RESPAWN_AFTER_WORK_SECONDS if child.works else RESPAWN_MOST_SECONDS
+            self._schedule(slot, child.born, most if ending.code != 0 else 0.0)
 
     def _on_consumer_ended(self, ending: Ending) -> None:
         self._consumer = None
         if self._control is not None:
-            self._control.sock.setblocking(False)
-            self._on_control()
-            self._listen(False)
+            self._on_control(selectors.EVENT_READ)
+            self._hear_no_more()
             self._control.close()
             self._control = None
         self._leaving.update(child.ident for child in self._children.values())
@@ -386,26 +358,110 @@ class Manager:
             logger.critical("The beat pid:%d exited with '%s'; a new one is started", beat.ident, ending.reason)
             self._schedule(BEAT, beat.born)
 
-    def _on_control(self) -> None:
+    # -- the consumer ------------------------------------------------------------------------------
+
+    def tell_consumer(self, value: dict[str, Any], fd: int | None = None) -> bool:
+        """Send a frame, which never blocks, however slow or frozen the consumer is; False if there is none."""
+        if self._control is None or not self._control.send(value, fd):
+            return False
+        self._watch_control()
+        return True
+
+    def _watch_control(self) -> None:
+        assert self._control is not None
+        known = self._selector.get_map().get(self._control.sock)
+        if known is not None and known.events != self._control.events:
+            self._selector.modify(self._control.sock, self._control.events, self._control)
+
+    def _hear_no_more(self) -> None:
+        """Wait no more for the control socket."""
+        if self._control is not None and self._control.sock in self._selector.get_map():
+            self._selector.unregister(self._control.sock)
+
+    def _on_control(self, mask: int) -> None:
         """Take what the consumer says; at its end wait no more for this socket, the consumer's ending is about to be told."""
         if self._control is None:
             return
+        if mask & selectors.EVENT_WRITE:
+            self._control.push()
+            self._watch_control()
+        if not mask & selectors.EVENT_READ:
+            return
         try:
             frames = self._control.read()
-        except BlockingIOError:
-            return
         except FrameError:
             frames = None
         if frames is None:
-            self._listen(False)
+            self._hear_no_more()
             return
         for value, _ in frames:
-            if "kill" in value:
-                child = self._children.get(int(value["kill"]))
-                if child is not None and child.ident == value["pid"]:
-                    self._kill_child(int(value["kill"]), child, int(value["signum"]))
-            elif "boot_failed" in value:
-                self._boot_failure = str(value["boot_failed"])
+            self._on_frame(value)
+
+    def _on_frame(self, value: dict[str, Any]) -> None:
+        self._silence.heard()
+        if "kill" in value:
+            child = self._children.get(int(value["kill"]))
+            if child is not None and child.ident == value["pid"]:
+                self._kill_child(int(value["kill"]), child, int(value["signum"]))
+        elif "up" in value:
+            child = self._children.get(int(value["up"]))
+            if child is not None and child.ident == value["pid"]:
+                child.works = True
+        elif "report" in value:
+            self._desk.reported(value["report"])
+        elif "answer" in value:
+            self._desk.answered(value)
+        elif "stop" in value:
+            logger.info("The worker stops: %s", value["stop"])
+            self.stop()
+        elif "boot_failed" in value:
+            self._boot_failure = str(value["boot_failed"])
+
+    # -- what the desk asks ------------------------------------------------------------------------
+
+    @property
+    def slots(self) -> Collection[int]:
+        """The slots that are to have children."""
+        return self._slots
+
+    def grow(self, number: int) -> None:
+        """Start more children, in slots that are free."""
+        taken = self._slots | set(self._children)
+        fresh = list(islice((slot for slot in itertools.count() if slot not in taken), number))
+        self._slots.update(fresh)
+        self.tell_consumer({"concurrency": len(self._slots)})
+        for slot in fresh:
+            self._start_child(slot)
+
+    def shrink(self, slots: Iterable[int]) -> None:
+        """The consumer lets the children of these slots go: start no others in their place."""
+        gone = self._slots.intersection(slots)
+        if not gone:
+            return
+        self._slots -= gone
+        for slot in gone:
+            self._due.pop(slot, None)
+            self._empty_since.pop(slot, None)
+        self.tell_consumer({"concurrency": len(self._slots)})
+        self.tell_consumer({"retire": sorted(gone)})  # one may have got a child since the consumer chose it
+
+    def fuses(self, now: float) -> Iterator[Fuse]:
+        """What is wrong with the processes: those that can do nothing, and slots without one."""
+        if self._consumer is None and self._stopping is None:
+            yield Fuse(now, "the consumer process has ended; another is being started")
+        beat = self._beat.ident if self._beat is not None else None
+        names = [("the consumer process", self._consumer), ("the beat", beat)]
+        names += [(f"the child of slot {slot}", child.ident) for slot, child in self._children.items()]
+        for name, ident in names:
+            trouble = self._fleet.trouble(ident) if ident is not None else None
+            if trouble is not None:
+                yield Fuse(now, f"{name} (process {ident}) {trouble}", curable=True)
+        for slot, since in self._empty_since.items():
+            child = self._children.get(slot)
+            if self._stopping is None and (child is None or now - child.born < SHORT_LIFE_SECONDS):
+                yield Fuse(
+                    since + SILENCE_SECONDS, f"slot {slot} has had no child that lives for {SILENCE_SECONDS:.0f} s"
+                )
 
     def _kill_child(self, slot: int, child: Child, signum: int) -> None:
         self._killed.add(child.ident)
@@ -423,12 +479,3 @@ class Manager:
             elif until <= now:
                 del self._grace[slot]
                 self._fleet.kill(ident)
-
-    def _listen(self, wanted: bool) -> None:
-        """Wait for the control socket, or no more."""
-        assert self._control is not None
-        known = self._control.sock in {key.fileobj for key in self._selector.get_map().values()}
-        if wanted and not known:
-            self._selector.register(self._control.sock, selectors.EVENT_READ)
-        elif known and not wanted:
-            self._selector.unregister(self._control.sock)

@@ -17,7 +17,8 @@ from pyqs_celery import signals
 from pyqs_celery.worker.channel import ChildEnd
 from pyqs_celery.worker.child import work
 from pyqs_celery.worker.config import WorkerConfig
-from pyqs_celery.worker.manager import HANDLED, Ending
+from pyqs_celery.worker.fleet import Ending, frozen
+from pyqs_celery.worker.manager import HANDLED
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -48,7 +49,11 @@ class ForkFleet:
     def _work(self, channel: ChildEnd) -> None:
         for signum in SENT_TO_GROUPS:
             signal.signal(signum, lambda number, _: _end_if_meant(channel, number))
-        work(self.app, self.config, channel)
+        try:
+            work(self.app, self.config, channel)
+        except SystemExit as exc:
+            # 0 says that a child was replaced in good order, so no hook may end it with that
+            raise SystemExit(exc.code or 1) from exc
 
     def start_beat(self, channel: socket.socket, foreign: Iterable[socket.socket]) -> int:
         """Fork the beat; its process id."""
@@ -80,6 +85,10 @@ class ForkFleet:
                 return endings
             code = os.waitstatus_to_exitcode(status)
             endings.append(Ending(pid, code) if code >= 0 else Ending(pid, signum=-code))
+
+    def trouble(self, ident: int) -> str | None:
+        """Why a process can do nothing at present; None if it can."""
+        return frozen(ident)
 
     def on_end(self, wake: Callable[[], None]) -> None:
         """SIGCHLD wakes the manager."""

@@ -19,7 +19,7 @@ from pyqs_celery.utils import aio
 from pyqs_celery.worker.channel import ChildEnd
 from pyqs_celery.worker.child import ChildLoop
 from pyqs_celery.worker.config import WorkerConfig
-from pyqs_celery.worker.manager import Ending
+from pyqs_celery.worker.fleet import Ending
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -89,6 +89,10 @@ class ThreadFleet:
 
         threading.Thread(target=live, name=name, daemon=True).start()
         return ident
+
+    def trouble(self, ident: int) -> str | None:
+        """Threads are not stopped one by one; None."""
+        return None
 
     def _end(self, ending: Ending) -> None:
         self._endings.append(ending)

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import signals
@@ -36,9 +37,10 @@ class TestWorker:
 
     def __init__(self, app: Celery, concurrency: int, pool: str, loglevel: int | str, **given: Any) -> None:
         self.app = app
-        self.config = config_for(
+        config = config_for(
             app, concurrency=concurrency, pool=pool, loglevel=loglevel, create_queues=True, quiet=True, **given
         )
+        self.config = replace(config, remote_control=False, health_port=None, health_file=None, exit_when_idle=None)
         self.hostname = self.config.hostname
         self.consumer: Any = None
         self._ready = threading.Event()

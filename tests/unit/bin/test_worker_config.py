@@ -20,7 +20,7 @@ def config(names=(), app_spec="proj", settings=None, **flags):
 def test_defaults():
     made = config()
     assert (made.concurrency, made.pool, made.hostname) == (8, "prefork", "celery@box.example.org")
-    assert (made.lease_seconds, made.max_deliveries, made.shutdown_timeout) == (60, 5, 25.0)
+    assert (made.lease_seconds, made.max_deliveries, made.shutdown_timeout) == (None, 5, 25.0)
 
 
 def test_flags_win_over_settings():

@@ -1,0 +1,95 @@
+"""``pyqs-celery health``: a probe. It asks the worker's socket, port or file, and imports neither boto3 nor the application."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pyqs_celery import nodes
+from pyqs_celery.bin.exit_codes import EX_FAILURE, EX_OK
+from pyqs_celery.worker import health as rules
+from pyqs_celery.worker.nodenames import node_name
+
+Verdicts = dict[str, dict[str, Any]]
+
+
+@click.command()
+@click.option("-d", "--destination", help="The worker, by its node name. Default: all of this user's on this host.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Ask the port of --health-port instead.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address of that port.")
+@click.option("--file", "path", type=click.Path(path_type=Path), help="Read the file of --health-file instead.")
+@click.option("--live", is_flag=True, help="Only what starting the worker anew would cure counts.")
+@click.option("-t", "--timeout", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Seconds to wait.")
+@click.option("--control-dir", help="The folder of the workers' sockets.")
+def health(
+    destination: str | None,
+    port: int | None,
+    host: str,
+    path: Path | None,
+    live: bool,
+    timeout: float,
+    control_dir: str | None,
+) -> int:
+    """Say whether a worker of this host is healthy, in a line of JSON: exit code 0 if it is, 1 if not.
+
+    Healthy: every queue completed a poll in the last minute, or every slot is busy and its lease kept; and every process
+    can work.
+    """
+    name = node_name(destination) if destination else None
+    if path is not None:
+        verdicts = _by_file(path, live)
+    elif port is not None:
+        verdicts = _by_port(host, port, live, timeout)
+    else:
+        verdicts = _by_socket(name, live, timeout, control_dir)
+    for verdict in verdicts.values():
+        click.echo(json.dumps(verdict))
+    return EX_OK if verdicts and all(verdict.get("status") == "ok" for verdict in verdicts.values()) else EX_FAILURE
+
+
+def _red(reason: str, hostname: str = "") -> dict[str, Any]:
+    return rules.Verdict(False, "unknown", (reason,)).to_plain(hostname)
+
+
+def _by_file(path: Path, live: bool) -> Verdicts:
+    try:
+        name, report = rules.read_file(path)
+    except (OSError, ValueError) as exc:
+        return {"": _red(f"the file {path} cannot be read: {exc}")}
+    return {name: rules.judge(report, time.monotonic(), live=live).to_plain(name)}
+
+
+def _by_port(host: str, port: int, live: bool, timeout: float) -> Verdicts:
+    import http.client
+
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.request("GET", "/live" if live else "/health")
+        plain = json.loads(connection.getresponse().read())
+    except (OSError, ValueError, http.client.HTTPException) as exc:
+        return {"": _red(f"port {port} on {host} did not answer: {exc}")}
+    finally:
+        connection.close()
+    return {"": plain if isinstance(plain, dict) else _red("the answer is no worker's")}
+
+
+def _by_socket(name: str | None, live: bool, timeout: float, folder: str | None) -> Verdicts:
+    asked = nodes.ask(
+        "health", {"live": live}, destination=None if name is None else [name], timeout=timeout, folder=folder
+    )
+    verdicts: Verdicts = {node: reply for node, reply in asked.replies.items() if isinstance(reply, dict)}
+    if name is None:
+        verdicts |= {each: _red(f"it did not answer in {timeout:g} s", each) for each in asked.silent}
+    elif name not in verdicts:
+        silent = nodes.file_name(name) in asked.silent
+        why = f"it did not answer in {timeout:g} s" if silent else "no such worker runs here"
+        verdicts = {name: _red(why, name)}
+    if not verdicts:
+        where = ", ".join(str(each) for each in nodes.folders(folder))
+        return {"": _red(f"no worker of user {os.geteuid()} runs here (no socket in {where})")}
+    return verdicts
