@@ -76,13 +76,18 @@ class Stage:
         )
         assert "sent" in done.stdout, done.stderr[-3000:]
 
-    def work(self, side: str, queues: str, *arguments: str) -> None:
+    def work_as(self, side: str, app: str, *, keys: Path, identity: str) -> None:
+        """A worker of ``app`` that signs as ``identity``."""
+        self.work(side, "compat", app=app, KEYS=str(keys), IDENTITY=identity)
+
+    def work(self, side: str, queues: str, *arguments: str, app: str | None = None, **variables: str) -> None:
         python, environment = self._side(side)
+        environment.update(variables)
         module = "celery" if side == "celery_side" else "pyqs_celery"
         log = self.folder / f"{side}.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                [python, "-m", module, "-A", side, "worker", "-Q", queues, "-c", "2", "-l", "INFO", *arguments],
+                [python, "-m", module, "-A", app or side, "worker", "-Q", queues, "-c", "2", "-l", "INFO", *arguments],
                 env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

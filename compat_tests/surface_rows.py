@@ -196,10 +196,16 @@ def _(world, monkeypatch):
     assert Celery("e", broker="sqs://", set_as_current=False).conf.broker_url == "sqs://a:b@"
 
 
+elsewhere(
+    "Application",
+    "B",
+    "app.control.inspect, ping, broadcast, shutdown, pool_*, rate_limit, time_limit, add_consumer, cancel_consumer: on the same host",
+    "tests/processes/test_control.py",
+)
 no(
     "Application",
     "B",
-    "app.control.inspect, broadcast",
+    "app.control.inspect, broadcast: workers on other hosts",
     "SQS has no broadcast: ControlUnavailable says what to do",
 )
 elsewhere(
@@ -702,10 +708,16 @@ elsewhere(
     "beat, call, purge, multi, list, report, shell, inspect registered|conf|report",
     "tests/processes/test_commands.py",
 )
+elsewhere(
+    "Command line",
+    "B",
+    "inspect, control and status of workers on the same host, with Celery's output and exit codes",
+    "tests/processes/test_control.py",
+)
 no(
     "Command line",
     "B",
-    "inspect ping|active, control, status, events, flower",
+    "inspect, control and status of workers on other hosts; events, flower",
     "SQS has no broadcast; exit code 69 as Celery's",
 )
 no("Command line", "C", "-P gevent, eventlet as green threads", "they run as threads, and say so")

@@ -33,6 +33,8 @@ FLOORS = {
     "canvas": 3,
     "result": 3,
     "revocation": 3,
+    "security": 3,
+    "dedupe": 3,
     "result_base": 3,
     "result_sets": 3,
     "execution": 3,
@@ -47,6 +49,7 @@ FLOORS = {
     "alias": 0,
     "platforms": 0,
     "version": 0,
+    "nodes": 0,
     "worker": 4,
     "doctor": 4,
     "bin": 5,
@@ -88,8 +91,8 @@ KOMBU_FOR_USERS = {
 }
 KOMBU_ALLOWED = WIRE_MAY_USE | {"kombu.utils.uuid", "kombu.utils.url", "kombu.utils", "kombu"}
 AWS_IMPORTERS = {
-    "pyqs_celery.broker.client": "all of SQS's calls",
-    "pyqs_celery.broker.credentials": "the session the client is made from",
+    "pyqs_celery.broker.connections": "the clients and their settings",
+    "pyqs_celery.broker.credentials": "the keys and the session that a client signs with",
     "pyqs_celery.broker.errors": "the one table from botocore's errors to ours",
     "pyqs_celery.backends.aws": "the client, the calls and the errors of the stores at AWS",
     "pyqs_celery.local.client": "raises botocore's ClientError, as the client it stands in for does",
