@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from pyqs_celery.app.control import NOWHERE, WHAT_TO_DO
 from pyqs_celery.app.options import starts_per_second
 from pyqs_celery.exceptions import ImproperlyConfigured
+from pyqs_celery.utils.plain import plain
 from pyqs_celery.worker.children import Children
 from pyqs_celery.worker.config import WorkerConfig
 from pyqs_celery.worker.core.engine import WorkerCore
@@ -34,16 +36,7 @@ TEXT_MOST = 1024
 """How much of what a sender wrote is shown."""
 REVOKED_MOST = 10_000
 TASK_FACTS = ("exchange", "routing_key", "rate_limit")
-NO_EVENTS = "SQS has no fan-out for events: read the worker's log, or connect to its signals"
-REFUSED = {
-    "enable_events": NO_EVENTS,
-    "disable_events": NO_EVENTS,
-    "heartbeat": NO_EVENTS,
-    "election": "workers on SQS do not know each other: use beat_lock_queue, or a lock of your own",
-    "autoscale": "this release does not scale by itself: use pool_grow and pool_shrink",
-    "revoke": "use app.control.revoke() or `pyqs-celery control revoke`, which leave marks in the result store",
-    "terminate": "use app.control.terminate() or `pyqs-celery control terminate`, which leave marks in the result store",
-}
+REFUSED = {name: WHAT_TO_DO[name] for name in (*NOWHERE, "revoke", "terminate")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +79,7 @@ class Panel:
             "registered": self._registered,
             "active_queues": lambda _: self._active_queues(),
             "stats": lambda _: self._stats(),
-            "conf": lambda given: app.conf.table(with_defaults=bool(given.get("with_defaults"))),
+            "conf": lambda given: plain(app.conf.table(with_defaults=bool(given.get("with_defaults")))),
             "report": lambda _: {"ok": app.bugreport()},
             "clock": lambda _: {"clock": int(time.monotonic() - self._began)},
             "rate_limit": self._rate_limit,

@@ -73,7 +73,15 @@ def held_most(config: CoreConfig, mean_bytes: float | None) -> int:
 
 
 def wanted(
-    *, capacity: int, slots: int, in_hand: int, queue_in_hand: int, queue_ready: int, reserved: int, is_quiet: bool
+    *,
+    capacity: int,
+    slots: int,
+    in_hand: int,
+    queue_in_hand: int,
+    queue_ready: int,
+    reserved: int,
+    is_quiet: bool,
+    stuck: int = 0,
 ) -> int:
     """How many messages to ask one queue for now; 0 means do not poll.
 
@@ -83,8 +91,10 @@ def wanted(
     As every queue has a poll of its own, what they bring together may be more than there is room for: by one for
     each queue. A quiet one, of several and whose last poll brought nothing, asks for one; the others leave ``reserved``, which
     polls of the last moment may still bring.
+
+    ``stuck`` is how much of what is in hand cannot take a slot yet, though there is one. It leaves that slot to others.
     """
-    free = capacity - in_hand
+    free = max(capacity - in_hand, slots - (in_hand - stuck))
     if free > 0:
         free = 1 if is_quiet else max(1, free - reserved)
     if free >= BATCH:

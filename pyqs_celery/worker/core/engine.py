@@ -336,6 +336,7 @@ class WorkerCore:
         else:
             held.state = "deferred"
             held.due_at = eta
+            self._ledger.mark_stuck(held, stuck=held.group is not None)
             self._timers.add(eta, held.tag, "due")
 
     def _make_ready(self, held: Held, now: float) -> None:
@@ -348,6 +349,7 @@ class WorkerCore:
                 self._wait(held, self._plan(held, turn.at, now), turn.at, now)
                 return
         held.state = "ready"
+        self._ledger.mark_stuck(held, stuck=False)
         self._ready.add(held.queue.name, held.tag)
         if credit.is_adaptive(self.config):
             self._timers.add(now + credit.PATIENCE_SECONDS, held.tag, "patience")
@@ -457,6 +459,7 @@ class WorkerCore:
             return
         capacity = self._capacity()
         slots = self.config.concurrency
+        stuck = self._queues.total_stuck + sum(self._ready.count(name) for name in self._queues.full)
         for name in self._queues.may_poll(now):
             in_hand = self._queues.total_in_hand
             count = credit.wanted(
@@ -467,13 +470,19 @@ class WorkerCore:
                 queue_ready=self._ready.count(name),
                 reserved=self._queues.promised(now),
                 is_quiet=self._queues.is_quiet(name),
+                stuck=stuck,
             )
-            count = min(count, self._queues.batch_limit(name, now, count))
+            count = min(count, self._queues.batch_limit(name, now, count), self._room_in(name, capacity - slots))
             if self.config.simple:
-                count = min(count, 1) if self._slots.idle > in_hand - self._queues.total_running else 0
+                count = min(count, 1) if self._slots.idle > in_hand - stuck - self._queues.total_running else 0
             if count > 0:
                 self._queues.poll_began(name, count, now)
                 self._ledger.out.append(Poll(name, count))
+
+    def _room_in(self, queue: str, buffer: int) -> int:
+        """How much more of a queue is of use, which may have a limit of its own."""
+        limit = self._queues.policy(queue).concurrency
+        return credit.BATCH if limit is None else max(0, limit + max(0, buffer) - self._queues.in_hand(queue))
 
     def _give_back_unstarted(self, queue: str) -> None:
         if not self._queues.is_polled(queue):

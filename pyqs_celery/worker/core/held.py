@@ -47,6 +47,8 @@ class Held:
     head: Head | None = None
     policy: TaskPolicy | None = None
     slot: int | None = None
+    stuck: bool = False
+    """It waits for its FIFO group, or holds its group up until its ETA."""
     has_turn: bool = False
     due_at: float = 0.0
     started_at: float = 0.0

@@ -78,6 +78,8 @@ class Ledger:
         waiting.append(held.tag)
         if len(waiting) == 1:
             self.promoted.append(held)
+        else:
+            self.mark_stuck(held, stuck=True)
 
     def _renew_copy(self, held: Held, delivery: Delivery) -> bool:
         """Take the newest receipt of a message already in hand; False if the old record is of no use."""
@@ -120,6 +122,11 @@ class Ledger:
         held.state = "running"
         held.started_at = now
         self._queues.count_running(held.queue.name, +1)
+
+    def mark_stuck(self, held: Held, *, stuck: bool) -> None:
+        """It cannot take a slot though there is one, or can now."""
+        self._queues.total_stuck += stuck - held.stuck
+        held.stuck = stuck
 
     def keep_unrecorded(self, held: Held, fault: Fault, fate: Verdict) -> None:
         """How it ended is known: hold it until a child has recorded that."""
@@ -193,6 +200,7 @@ class Ledger:
             self.drop(held, passed=False)
 
     def _uncount(self, held: Held) -> None:
+        self.mark_stuck(held, stuck=False)
         if held.state == "running":
             self._queues.count_running(held.queue.name, -1)
         if held.state == "ready":
@@ -213,6 +221,7 @@ class Ledger:
         elif place == 0 and passed:
             follower = self._held[waiting[0]]
             if follower.state == "received":
+                self.mark_stuck(follower, stuck=False)
                 self.promoted.append(follower)
 
     def _give_back_behind(self, waiting: Iterable[int], place: int) -> None:

@@ -35,6 +35,7 @@ class QueueTable:
         self.cancelled: set[str] = set()
         self.total_in_hand = 0
         self.total_running = 0
+        self.total_stuck = 0
 
     def replace(self, policies: Iterable[QueuePolicy]) -> None:
         """Serve exactly these from now on."""

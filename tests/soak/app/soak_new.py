@@ -1,0 +1,5 @@
+"""The newer application."""
+
+from soak_tasks import declare, fresh, make
+
+app = declare(make(), fresh)
