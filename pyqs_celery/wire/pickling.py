@@ -59,14 +59,22 @@ def loads(data: bytes, allowed: Sequence[str] | None = None) -> Any:
 
     Pickles of Python 2 hold byte strings where Python 3 has text: ASCII ones become ``str``, others stay ``bytes``.
     """
-    has_state = _check_sizes(data)
-    kind: Any = _Unpickler
-    if allowed is not None:
-        kind = _RestrictedWithState if has_state else _Restricted
+    kind = unpickler_for(data, allowed)
     try:
         return kind(io.BytesIO(data), allowed).load()
     except UnicodeDecodeError:
         return _without_surrogates(kind(io.BytesIO(data), allowed, python_2=True).load())
+
+
+def unpickler_for(data: bytes, allowed: Sequence[str] | None) -> Any:
+    """The class to unpickle these bytes with; unless ``allowed`` is None it lets in no more than that, and the harmless.
+
+    Raises UnpicklingError or ValueError for what asks for more memory than it has bytes.
+    """
+    has_state = _check_sizes(data)
+    if allowed is None:
+        return _Unpickler
+    return _RestrictedWithState if has_state else _Restricted
 
 
 def dumps(value: Any) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from pyqs_celery.backends import exceptions
@@ -60,19 +61,26 @@ def loads(data: bytes, app: Any, *, trusted: bool, standins: bool = False) -> An
     ``trusted`` lets it name any class that ``pickle_allowed_classes`` does. With ``standins`` a class that is not loaded
     here is taken for an exception, and one of its name is made up. Raises ValueError for what cannot or may not be read.
     """
+    allowed: Sequence[str] | None = app.conf.pickle_allowed_classes
+    allowed = allowed if trusted or allowed is not None else ()
     try:
-        pickling._check_sizes(data)
-        return _Unpickler(data, app, trusted, standins).load()
+        kind = _of_results(pickling.unpickler_for(data, allowed))
+        return kind(io.BytesIO(data), allowed, app=app, standins=standins and not trusted).load()
     except Exception as exc:  # a broken pickle raises anything, and so do classes that are rebuilt
         raise ValueError(f"{type(exc).__name__}: {exc}") from exc
 
 
-class _Unpickler(pickling._Unpickler):
-    def __init__(self, data: bytes, app: Any, trusted: bool, standins: bool) -> None:
-        allowed: Sequence[str] | None = app.conf.pickle_allowed_classes
-        super().__init__(io.BytesIO(data), allowed if trusted or allowed is not None else ())
+@cache
+def _of_results(unpickler: Any) -> Any:
+    """An unpickler that also knows what results are made of, and asks ``unpickler`` about the rest."""
+    return type("ResultUnpickler", (_NamesOfResults, unpickler), {})
+
+
+class _NamesOfResults:
+    def __init__(self, *args: Any, app: Any, standins: bool) -> None:
+        super().__init__(*args)
         self._app = app
-        self._standins = standins and not trusted
+        self._standins = standins
         self._results: dict[str, Callable[..., Any]] = {
             "AsyncResult": self._async_result,
             "GroupResult": self._group_result,
@@ -87,7 +95,7 @@ class _Unpickler(pickling._Unpickler):
             return found
         if self._standins and found is None:
             return create_exception_cls(name, module)
-        return super().find_class(module, name)
+        return super().find_class(module, name)  # type: ignore[misc]
 
     def _of_celery(self, module: str, name: str) -> Callable[..., Any] | None:
         """What stands for the things of Celery's own that results are made of."""
