@@ -123,7 +123,8 @@ def test_multi_starts_and_stops_workers_in_the_background(sqs, command, tmp_path
     started = command("multi", "start", *words)
     assert started.stdout.count("OK") == 2, started.stderr
     for name in ("w1", "w2"):
-        until(lambda name=name: f"{name}@" in (tmp_path / f"{name}.log").read_text(), f"{name} is ready")
+        log = tmp_path / f"{name}.log"
+        until(lambda log=log: " ready." in log.read_text(), f"{name} is ready")
 
     stopped = command("multi", "stopwait", *words)
     assert stopped.returncode == 0

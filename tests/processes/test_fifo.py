@@ -255,7 +255,8 @@ def test_a_group_stays_on_every_way_that_a_message_is_sent(sqs, start_worker, se
     sqs.create(queue, VisibilityTimeout=30)
     sqs.keep_events()
     header = {"headers": {"tenant": "acme"}, "message_group_id": "header:tenant"}
-    soon = time.time() + 4
+    worker = start_worker("-Q", queue, "-c", "2", "sqs_retry=message")
+    until(lambda: sqs.is_polled(queue), "the worker polls", 60)
     with send.app.publisher().batch():
         send("go_every_way", queue, "batch", "run", MessageGroupId="acme")
     send("go_every_way", queue, "retry", "retry", **header)
@@ -268,11 +269,11 @@ def test_a_group_stays_on_every_way_that_a_message_is_sent(sqs, start_worker, se
         "late",
         "run",
         message_group_id="acme",
-        eta=datetime.fromtimestamp(soon, timezone.utc),
+        # it hops if it is received more than two seconds before that, so it is sent to a worker that waits for it
+        eta=datetime.fromtimestamp(time.time() + 7, timezone.utc),
         **moment,
     )
 
-    worker = start_worker("-Q", queue, "-c", "2", "sqs_retry=message")
     worker.diary.wait("run", 5)
     sqs.wait_empty(queue)
 

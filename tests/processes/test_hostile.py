@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.proc import processes_of_session, processor_seconds
 from tests.support.waiting import until
-from tests.support.worker import processes_of_session
 
 pytestmark = pytest.mark.processes
 SECRET = "correct-horse-battery-staple"
@@ -104,15 +104,6 @@ def test_a_thousand_odd_messages_among_a_thousand_good_ones(sqs, start_worker, s
     assert worker.stop() == 0
 
 
-def cpu_seconds(session):
-    """What all processes of a worker have used."""
-    ticks = 0
-    for pid in processes_of_session(session):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 @pytest.mark.slow
 def test_a_task_that_only_the_newer_worker_knows_waits_for_it(sqs, start_worker, send, tmp_path):
     """A deploy that adds a task: the older worker deletes none of its messages and does not spin on them."""
@@ -130,11 +121,11 @@ def test_a_task_that_only_the_newer_worker_knows_waits_for_it(sqs, start_worker,
     until(
         lambda: older.log.count("Received unregistered task of type 'proj.newer'") == 100, "the older has seen them all"
     )
-    used, began = cpu_seconds(older.session), time.monotonic()
+    used, began = processor_seconds(*processes_of_session(older.session)), time.monotonic()
 
     until(lambda: time.monotonic() - began > 3 and sqs.left("emails") == 100, "they stay", 10)
 
-    assert cpu_seconds(older.session) - used < 1.5
+    assert processor_seconds(*processes_of_session(older.session)) - used < 1.5
     assert not [name for name in sqs.requests() if name.startswith("DeleteMessage")]
     newer = start_worker("-Q", "emails", "-c", "1", "--include", "newer")
     newer.wait_ready()
