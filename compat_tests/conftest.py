@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import sqs, sqs_server  # noqa: F401 - fixtures
+from tests.conftest import no_workers_of_others, sqs, sqs_server  # noqa: F401 - fixtures
 from tests.support.embedded import ROOT, EmbeddedSqs
 from tests.support.worker import Diary, processes_of_session
 

@@ -36,10 +36,18 @@ _READ_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What workers answered, by node name, and which sockets had somebody who did not answer in time."""
+    """What workers answered, by node name, and which sockets had somebody who did not answer in time.
+
+    ``twins`` are the names and answers of those whose name another one has, who is in ``replies``.
+    """
 
     replies: dict[str, Any]
     silent: tuple[str, ...] = ()
+    twins: tuple[tuple[str, Any], ...] = ()
+
+    def is_silent(self, name: str) -> bool:
+        """True if a worker of this name did not answer in time."""
+        return any(_is_of(stem, file_name(name)) for stem in self.silent)
 
 
 def folders(given: str | None = None) -> list[Path]:
@@ -154,6 +162,11 @@ def listen(folder: Path, name: str) -> tuple[socket.socket, Path, bool]:
         os.close(lock)
 
 
+def _is_of(stem: str, name: str) -> bool:
+    """True if a socket's name is that of the node with this file name, or of its twin."""
+    return stem == name or stem.rpartition(".")[0] == name
+
+
 def is_meant(name: str, destination: Any, pattern: Any) -> bool:
     """True if a question to ``destination`` (names, or None for all) and ``pattern`` (a glob, or None) is for ``name``."""
     if isinstance(destination, (list, tuple)) and name not in destination:
@@ -187,7 +200,7 @@ def ask(
             call.wait(time.monotonic() + timeout)
         finally:
             call.close()
-    return Asked(call.replies, tuple(sorted(call.silent)))
+    return Asked(call.replies, tuple(sorted(call.silent)), tuple(call.twins))
 
 
 def _sockets(folder: str | None) -> list[Path]:
@@ -199,6 +212,7 @@ class _Call:
 
     def __init__(self, selector: selectors.BaseSelector, names: list[str] | None) -> None:
         self.replies: dict[str, Any] = {}
+        self.twins: list[tuple[str, Any]] = []
         self.silent: set[str] = set()
         self._names = names
         self._selector = selector
@@ -242,7 +256,9 @@ class _Call:
                 self._hear(key.fileobj, key.data)
 
     def _is_complete(self) -> bool:
-        return self._names is not None and set(self._names) <= set(self.replies)
+        if self._names is None or not set(self._names) <= set(self.replies):
+            return False
+        return not any(_is_of(stem, file_name(name)) for stem in self.silent for name in self._names)
 
     def _hear(self, sock: socket.socket, name: str) -> None:
         try:
@@ -262,7 +278,11 @@ class _Call:
             return
         self.silent.discard(name)
         if isinstance(answer, dict) and "reply" in answer:
-            self.replies[str(answer.get("hostname", name))] = answer["reply"]
+            node = str(answer.get("hostname", name))
+            if node in self.replies:
+                self.twins.append((node, answer["reply"]))
+            else:
+                self.replies[node] = answer["reply"]
 
     def close(self) -> None:
         """Hang up."""

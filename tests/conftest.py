@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.embedded import EmbeddedSqs
+from tests.support.sender import Sender
 from tests.support.servers import PostgresServer
 from tests.support.worker import Worker
 
@@ -34,6 +35,14 @@ def sqs(sqs_server: EmbeddedSqs) -> Iterator[EmbeddedSqs]:
     sqs_server.wipe()
     yield sqs_server
     sqs_server.wipe()
+
+
+@pytest.fixture
+def send(sqs: EmbeddedSqs) -> Iterator[Sender]:
+    """``send("note", "emails", 1, countdown=3)`` sends proj.note(1) to the queue emails."""
+    sender = Sender(sqs)
+    yield sender
+    sender.close()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ _ENVIRONMENT = {
     "result_backend": "CELERY_RESULT_BACKEND",
 }
 _MISSING = object()
+STARS = "********"
+"""What stands for a secret where settings are shown."""
 
 
 _OLD_PREFIXES = {"worker_": "CELERYD_", "beat_": "CELERYBEAT_", "broker_": "BROKER_", "task_": "CELERY_"}
@@ -187,15 +189,20 @@ class Settings(MutableMapping[str, Any]):
     def humanize(self, with_defaults: bool = False) -> str:
         """The settings as lines, secrets left out."""
         shown = self if with_defaults else {**self._read(), **self._changes}
-        return "\n".join(f"{key}: {_censored(key, self[key])}" for key in sorted(shown))
+        return "\n".join(f"{key}: {_censored(key, self[key])!r}" for key in sorted(shown))
 
 
-def _censored(key: str, value: Any) -> str:
-    secret = any(word in key.lower() for word in ("secret", "password", "token", "key"))
-    text = "********" if secret else repr(value)
+def _censored(key: str, value: Any) -> Any:
+    """A setting's value with stars for secrets, in dictionaries and lists too (keys of predefined queues, say)."""
+    if isinstance(value, Mapping):
+        return {name: _censored(str(name), item) for name, item in value.items()}
+    if value is not None and any(word in key.lower() for word in ("secret", "password", "token", "key")):
+        return STARS
+    if isinstance(value, (list, tuple)):
+        return [_censored(key, item) for item in value]
     if isinstance(value, str) and "://" in value and "@" in value:
-        text = f"{value.split('://')[0]}://********@{value.rpartition('@')[2]!s}"
-    return text
+        return f"{value.split('://')[0]}://{STARS}@{value.rpartition('@')[2]}"
+    return value
 
 
 def normalise(source: Mapping[str, Any], namespace: str | None) -> dict[str, Any]:

@@ -49,7 +49,7 @@ IDLE_SETTINGS: tuple[Idle, ...] = (
         missed=True,
     ),
     Idle(
-        "SQS has no fan-out for remote control; signals, AWS's console and restarts do what it did",
+        "remote control needs no queue here: a worker answers on a socket of its host, and beat is not asked",
         {
             "beat_enable_remote_control": False,
             "beat_remote_control_max_tick_age": None,
@@ -112,17 +112,17 @@ IDLE_SETTINGS: tuple[Idle, ...] = (
         },
     ),
     Idle(
-        "slots are not added or taken away while a worker runs; -c or --autoscale's larger number is their number",
-        {"worker_autoscaler": "celery.worker.autoscale:Autoscaler", "worker_pool_restarts": False},
+        "a worker runs --autoscale's larger number and does not scale by itself; see pool_grow and pool_shrink",
+        {"worker_autoscaler": "celery.worker.autoscale:Autoscaler"},
+    ),
+    Idle(
+        "pool_restart always works",
+        {"worker_pool_restarts": False},
     ),
     Idle(
         "revocations are not kept in a file",
         {"worker_state_db": None},
         missed=True,
-    ),
-    Idle(
-        "the message of a task that succeeded is deleted, and a copy of one in hand is dropped",
-        {"worker_deduplicate_successful_tasks": False},
     ),
     Idle(
         "the message of a task whose process died comes back by itself",

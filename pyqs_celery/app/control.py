@@ -30,7 +30,7 @@ WHAT_TO_DO = {
     "pool_grow": "start another worker",
     "pool_shrink": "stop a worker",
     "pool_restart": "send the worker SIGHUP",
-    "autoscale": "start or stop workers by the queue's depth",
+    "autoscale": "use pool_grow and pool_shrink, or start and stop workers by the queue's depth",
     "heartbeat": "look at the worker's process",
     "election": "use beat_lock_queue, or a lock of your own",
     "enable_events": "read the worker's log, or connect to its signals",
@@ -199,7 +199,7 @@ class Control:
         )
         if not asked.replies and not asked.silent:
             refuse(shown or command)
-        replies = [{node: answer} for node, answer in asked.replies.items()][:limit]
+        replies = [{node: answer} for node, answer in (*asked.replies.items(), *asked.twins)][:limit]
         for reply in replies:
             if callback is not None:
                 callback(reply)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pyqs_celery import states
 from pyqs_celery.backends.keyvalue import KeyValueStoreBackend
-from pyqs_celery.backends.waiting import Deadline
+from pyqs_celery.backends.waiting import Deadline, refuse_on_message
 
 
 class Store:
@@ -115,8 +115,10 @@ class MemoryBackend(KeyValueStoreBackend):
         interval: float | None = None,
         no_ack: bool = True,
         on_interval: Callable[[], Any] | None = None,
+        on_message: Callable[[Any], Any] | None = None,
     ) -> dict[str, Any]:
         """Wait until the task has ended; woken by whoever stores."""
+        refuse_on_message(on_message)
         deadline = Deadline(timeout)
         while True:
             with self._store.changed:

@@ -201,22 +201,6 @@ class RedisBackend(RedisChords, KeyValueStoreBackend):
         with contextlib.closing(found):
             return next(meta for _, meta in found)
 
-    def wait_for_pending(
-        self,
-        result: Any,
-        timeout: float | None = None,
-        interval: float | None = POLL_SECONDS,
-        no_ack: bool = True,
-        on_message: Callable[[Any], Any] | None = None,
-        on_interval: Callable[[], Any] | None = None,
-        callback: Any = None,
-        propagate: bool = True,
-    ) -> Any:
-        """Wait for a result object and give its value; ``on_message`` is called with each document on the way."""
-        meta = self.wait_for(result.id, timeout, interval, no_ack, on_interval, on_message)
-        result._maybe_set_cache(meta)
-        return result.maybe_throw(propagate=propagate, callback=callback)
-
     def get_many(
         self,
         task_ids: Any,

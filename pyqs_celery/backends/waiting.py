@@ -32,6 +32,12 @@ class Deadline:
         return interval if left is None else min(interval, left)
 
 
+def refuse_on_message(on_message: Any) -> None:
+    """For stores that cannot tell of news. Raises ImproperlyConfigured, as Celery does, if somebody wants to be told."""
+    if on_message is not None:
+        raise ImproperlyConfigured("Backend does not support on_message callback")
+
+
 class Waiting:
     """The mixin of ``Backend`` that polls."""
 
@@ -46,8 +52,13 @@ class Waiting:
         interval: float | None = POLL_SECONDS,
         no_ack: bool = True,
         on_interval: Callable[[], Any] | None = None,
+        on_message: Callable[[Any], Any] | None = None,
     ) -> dict[str, Any]:
-        """Wait for a task's end and give its document. Raises Celery's TimeoutError after ``timeout`` seconds."""
+        """Wait for a task's end and give its document. Raises Celery's TimeoutError after ``timeout`` seconds.
+
+        ``on_message`` needs a store that tells of news; others raise ImproperlyConfigured.
+        """
+        refuse_on_message(on_message)
         deadline = Deadline(timeout, self.clock)
         while True:
             meta = self.get_task_meta(task_id)
@@ -68,10 +79,11 @@ class Waiting:
         callback: Any = None,
         propagate: bool = True,
     ) -> Any:
-        """Wait for a result object and give its value; raises its exception if ``propagate``."""
-        if on_message is not None:
-            raise ImproperlyConfigured("Backend does not support on_message callback")
-        meta = self.wait_for(result.id, timeout, interval, no_ack, on_interval)
+        """Wait for a result object and give its value; raises its exception if ``propagate``.
+
+        ``on_message`` is called with each document on the way, by stores that tell of news.
+        """
+        meta = self.wait_for(result.id, timeout, interval, no_ack, on_interval, on_message)
         result._maybe_set_cache(meta)
         return result.maybe_throw(propagate=propagate, callback=callback)
 

@@ -12,7 +12,7 @@ from pyqs_celery.app.control import CONTROLS, NOWHERE, WHAT_TO_DO
 from pyqs_celery.bin.context import GlobalOptions, load_app
 from pyqs_celery.bin.errors import UsageError
 from pyqs_celery.bin.exit_codes import EX_FAILURE, EX_OK
-from pyqs_celery.bin.inspect import destinations, nobody, say
+from pyqs_celery.bin.inspect import destinations, nobody, not_recognized, say
 
 OPTIONAL = {"pool_grow": 0, "pool_shrink": 0, "time_limit": 2}
 """How many arguments must be given where not all must."""
@@ -55,8 +55,7 @@ def control(
     if command in NOWHERE:
         raise UsageError(f"control {command} is not possible on SQS, which has no broadcast: {WHAT_TO_DO[command]}")
     if command not in CONTROLS:
-        known = ", ".join(sorted((*CONTROLS, *MARKS)))
-        raise UsageError(f"Command {command} not recognized. Available control commands: {known}")
+        raise not_recognized("control", command, (*CONTROLS, *MARKS))
     names = destinations(destination)
     asked = nodes.ask(command, _named(command, arguments), destination=names, timeout=timeout, folder=control_dir)
     if not asked.replies:
@@ -64,8 +63,9 @@ def control(
     if as_json:
         click.echo(json.dumps([{node: reply} for node, reply in asked.replies.items()]))
     else:
-        say(options, asked.replies)
-    refused = any(isinstance(reply, dict) and "error" in reply for reply in asked.replies.values())
+        say(options, asked)
+    answers = [*asked.replies.values(), *(reply for _, reply in asked.twins)]
+    refused = any(isinstance(reply, dict) and "error" in reply for reply in answers)
     return EX_FAILURE if refused else EX_OK
 
 

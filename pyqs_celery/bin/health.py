@@ -15,7 +15,7 @@ from pyqs_celery.bin.exit_codes import EX_FAILURE, EX_OK
 from pyqs_celery.worker import health as rules
 from pyqs_celery.worker.nodenames import node_name
 
-Verdicts = dict[str, dict[str, Any]]
+Verdicts = list[dict[str, Any]]
 
 
 @click.command()
@@ -47,9 +47,9 @@ def health(
         verdicts = _by_port(host, port, live, timeout)
     else:
         verdicts = _by_socket(name, live, timeout, control_dir)
-    for verdict in verdicts.values():
+    for verdict in verdicts:
         click.echo(json.dumps(verdict))
-    return EX_OK if verdicts and all(verdict.get("status") == "ok" for verdict in verdicts.values()) else EX_FAILURE
+    return EX_OK if verdicts and all(verdict.get("status") == "ok" for verdict in verdicts) else EX_FAILURE
 
 
 def _red(reason: str, hostname: str = "") -> dict[str, Any]:
@@ -60,8 +60,8 @@ def _by_file(path: Path, live: bool) -> Verdicts:
     try:
         name, report = rules.read_file(path)
     except (OSError, ValueError) as exc:
-        return {"": _red(f"the file {path} cannot be read: {exc}")}
-    return {name: rules.judge(report, time.monotonic(), live=live).to_plain(name)}
+        return [_red(f"the file {path} cannot be read: {exc}")]
+    return [rules.judge(report, time.monotonic(), live=live).to_plain(name)]
 
 
 def _by_port(host: str, port: int, live: bool, timeout: float) -> Verdicts:
@@ -72,24 +72,26 @@ def _by_port(host: str, port: int, live: bool, timeout: float) -> Verdicts:
         connection.request("GET", "/live" if live else "/health")
         plain = json.loads(connection.getresponse().read())
     except (OSError, ValueError, http.client.HTTPException) as exc:
-        return {"": _red(f"port {port} on {host} did not answer: {exc}")}
+        return [_red(f"port {port} on {host} did not answer: {exc}")]
     finally:
         connection.close()
-    return {"": plain if isinstance(plain, dict) else _red("the answer is no worker's")}
+    return [plain if isinstance(plain, dict) else _red("the answer is no worker's")]
 
 
 def _by_socket(name: str | None, live: bool, timeout: float, folder: str | None) -> Verdicts:
     asked = nodes.ask(
         "health", {"live": live}, destination=None if name is None else [name], timeout=timeout, folder=folder
     )
-    verdicts: Verdicts = {node: reply for node, reply in asked.replies.items() if isinstance(reply, dict)}
+    answers = [*asked.replies.values(), *(reply for _, reply in asked.twins)]
+    verdicts = [reply for reply in answers if isinstance(reply, dict)]
+    late = f"it did not answer in {timeout:g} s"
     if name is None:
-        verdicts |= {each: _red(f"it did not answer in {timeout:g} s", each) for each in asked.silent}
-    elif name not in verdicts:
-        silent = nodes.file_name(name) in asked.silent
-        why = f"it did not answer in {timeout:g} s" if silent else "no such worker runs here"
-        verdicts = {name: _red(why, name)}
+        verdicts += [_red(late, each) for each in asked.silent]
+    elif asked.is_silent(name):
+        verdicts.append(_red(late, name))
+    elif not verdicts:
+        verdicts.append(_red("no such worker runs here", name))
     if not verdicts:
         where = ", ".join(str(each) for each in nodes.folders(folder))
-        return {"": _red(f"no worker of user {os.geteuid()} runs here (no socket in {where})")}
+        verdicts.append(_red(f"no worker of user {os.geteuid()} runs here (no socket in {where})"))
     return verdicts

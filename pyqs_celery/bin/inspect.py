@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pprint import pformat
 from textwrap import indent
 from typing import Any
@@ -26,6 +26,14 @@ def destinations(given: str | None) -> list[str] | None:
     return [node_name(name.strip()) for name in given.split(",") if name.strip()] if given else None
 
 
+def not_recognized(kind: str, command: str | None, known: Iterable[str]) -> UsageError:
+    """The error for a command that there is not, in Celery's words, or for none."""
+    there_are = f"Available {kind} commands: {', '.join(sorted(known))}"
+    return UsageError(
+        f"Command {command} not recognized. {there_are}" if command else f"{kind} takes a command. {there_are}"
+    )
+
+
 def nobody(what: str, names: list[str] | None) -> NobodyReplied:
     """The error for no answer: Celery's sentence, and what to do."""
     instead = WHAT_TO_DO.get(what.rpartition(" ")[2], "ask on the worker's own host, as its user")
@@ -36,9 +44,10 @@ def nobody(what: str, names: list[str] | None) -> NobodyReplied:
     )
 
 
-def say(options: GlobalOptions, replies: Mapping[str, Any], *, with_body: bool = True) -> None:
+def say(options: GlobalOptions, asked: nodes.Asked, *, with_body: bool = True) -> None:
     """Print answers as Celery does, and how many nodes there are."""
-    for node, reply in replies.items():
+    replies = [*asked.replies.items(), *asked.twins]
+    for node, reply in replies:
         failed = isinstance(reply, dict) and "ok" not in reply and "error" in reply
         word = styled("ERROR" if failed else "OK", colour="red" if failed else "green", enabled=options.colour)
         arrow = "" if options.quiet else styled("->", colour="white", enabled=options.colour) + " "
@@ -95,13 +104,13 @@ def inspect(
         _list("Inspect", INSPECTS)
         return 0
     if command not in INSPECTS:
-        raise UsageError(f"Command {command} not recognized. Available inspect commands: {', '.join(sorted(INSPECTS))}")
+        raise not_recognized("inspect", command, INSPECTS)
     names = destinations(destination)
     asked = nodes.ask(command, _arguments(command, arguments), destination=names, timeout=timeout, folder=control_dir)
     if asked.replies and as_json:
         click.echo(json.dumps(asked.replies))
     elif asked.replies:
-        say(options, asked.replies)
+        say(options, asked)
     elif command in OF_THE_APPLICATION and names is None:
         _of_the_application(options, command, as_json=as_json)
     else:
@@ -151,5 +160,5 @@ def status(
     if as_json:
         click.echo(json.dumps(asked.replies))
     else:
-        say(options, asked.replies, with_body=False)
+        say(options, asked, with_body=False)
     return 0

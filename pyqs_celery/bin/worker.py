@@ -15,6 +15,7 @@ from pyqs_celery.bin.daemon import Daemon
 from pyqs_celery.bin.errors import UsageError
 from pyqs_celery.bin.options import notes_on, worker_options
 from pyqs_celery.bin.worker_config import GREEN_POOLS, Machine, build
+from pyqs_celery.utils.output import say
 from pyqs_celery.worker.config import WorkerConfig
 from pyqs_celery.worker.nodenames import expand, node_name
 
@@ -60,7 +61,7 @@ def worker(options: GlobalOptions, /, names: tuple[str, ...], **given: Any) -> i
     daemon = {name: given[name] for name in ("pidfile", "detach", "logfile", "uid", "gid", "umask")}
     with Daemon(**daemon):
         if not options.quiet:
-            click.echo(banner(config, options.app or app.main or "default", broker))
+            say(banner(config, options.app or app.main or "default", broker))
         return _start(app, config, given, colour=False if options.no_color else None)
 
 

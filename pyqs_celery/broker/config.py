@@ -13,7 +13,6 @@ from urllib.parse import unquote, urlsplit
 from pyqs_celery.exceptions import ImproperlyConfigured
 
 DEFAULT_REGION = "us-east-1"
-IGNORED_OPTIONS = frozenset({"polling_interval", "max_retries", "priority_steps", "sep", "queue_order_strategy"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,16 @@ PATIENT = Timeouts(2.0, 5.0)
 """For connecting and for an answer, while the budget has room for both."""
 HASTY = Timeouts(1.0, 2.0)
 """The same for calls near the end of the budget."""
+HASTIEST_SCALE = 0.2
+"""What is left of those for a small budget; less would be too little for an answer from another network."""
 
 Answer = TypeVar("Answer")
+
+
+def hasty(budget_seconds: float) -> Timeouts:
+    """The times of calls near the end of a budget: two of them fit into it, for a first send makes two calls or three."""
+    scale = max(HASTIEST_SCALE, min(1.0, budget_seconds / 2 / HASTY.total))
+    return Timeouts(HASTY.connect * scale, HASTY.read * scale)
 
 
 class Budget:
@@ -46,6 +54,7 @@ class Budget:
 
     def __init__(self, seconds: float, retries: int | None, clock: Callable[[], float]) -> None:
         self._seconds = seconds
+        self._least = min(hasty(seconds).total, seconds / 2)
         self._retries = retries
         self._clock = clock
         self._deadline = clock() + seconds
@@ -59,7 +68,7 @@ class Budget:
     def may_be_patient(self) -> bool:
         """True if a call with the longer times still ends in time. Raises BrokerUnavailable if none does."""
         rest, first, self._asked = self.rest(), not self._asked, True
-        if not first and rest < HASTY.total:
+        if not first and rest < self._least:
             raise BrokerUnavailable(
                 f"SQS: no time is left of the {self._seconds:g}s that a send may take", code="Budget"
             )
@@ -70,7 +79,7 @@ class Budget:
         self._failures += 1
         pause = min(MOST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (self._failures - 1)) * (0.5 + random() / 2)
         spent = self._retries is not None and self._failures > self._retries
-        return None if spent or self.rest() < pause + HASTY.total else pause
+        return None if spent or self.rest() < pause + self._least else pause
 
 
 class Publisher:
@@ -92,7 +101,7 @@ class Publisher:
     ) -> None:
         self.config = config
         self.client = client or SqsClient(config, pool_size=POOL_SIZE, timeouts=PATIENT)
-        self._hasty = client or SqsClient(config, pool_size=POOL_SIZE, timeouts=HASTY, like=self.client)
+        self._hasty = client or SqsClient(config, pool_size=POOL_SIZE, timeouts=hasty(budget_seconds), like=self.client)
         self.create_missing = create_missing
         self.budget_seconds = budget_seconds
         self._clock = clock

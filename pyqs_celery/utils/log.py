@@ -5,18 +5,24 @@ https://docs.celeryq.dev/en/stable/userguide/tasks.html#logging
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import re
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pyqs_celery import _state, signals
 from pyqs_celery.utils.text import one_line, plain_lines
 
+if TYPE_CHECKING:
+    _ToStream = logging.StreamHandler[TextIO]
+else:
+    _ToStream = logging.StreamHandler
 RESERVED = frozenset({"celery", "celery.task"})
 base_logger = logging.getLogger("celery")
 task_logger = logging.getLogger("celery.task")
@@ -198,11 +204,29 @@ def setup(
 
 
 def _handler(logfile: str | None, stream: TextIO, formatter: logging.Formatter) -> logging.Handler:
-    handler: logging.Handler = (
-        logging.handlers.WatchedFileHandler(logfile, encoding="utf-8") if logfile else logging.StreamHandler(stream)
-    )
+    handler: logging.Handler = _FileHandler(logfile, encoding="utf-8") if logfile else _StreamHandler(stream)
     handler.setFormatter(formatter)
     return handler
+
+
+class _Unshaken(logging.Handler):
+    """Says once a minute that records cannot be written (a full disk, say), where logging would say so of each at length."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in logging
+        exc = sys.exc_info()[1]
+        if not isinstance(exc, OSError):
+            super().handleError(record)
+        elif sys.__stderr__ is not None and _lost("log", time.monotonic()):
+            with contextlib.suppress(OSError):  # there is nobody left to be told
+                print(f"The log cannot be written: {exc}", file=sys.__stderr__, flush=True)
+
+
+class _FileHandler(_Unshaken, logging.handlers.WatchedFileHandler):
+    pass
+
+
+class _StreamHandler(_Unshaken, _ToStream):
+    pass
 
 
 def redirect_output(conf: Mapping[str, Any]) -> None:
@@ -229,6 +253,9 @@ class Sometimes:
             self._last.clear()
         self._last[cause] = now
         return True
+
+
+_lost = Sometimes()
 
 
 class Troubles:

@@ -22,6 +22,7 @@ from pyqs_celery.broker.limits import READ_MARGIN_SECONDS
 from pyqs_celery.exceptions import BrokerError, QueueDoesNotExist
 from pyqs_celery.outcome import Outcome
 from pyqs_celery.utils.log import Troubles
+from pyqs_celery.utils.output import say
 from pyqs_celery.wire.envelope import decode_head, head_to_plain
 from pyqs_celery.worker import policies
 from pyqs_celery.worker.acker import Acker
@@ -350,8 +351,4 @@ class Consumer:
 def consume(app: Celery, config: WorkerConfig, control: socket.socket) -> None:
     """Be the consumer until it is done; the body of its process or thread."""
     allow_descriptors()
-    Consumer(app, config, Control(control), (lambda _: None) if config.quiet else _print).run()
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - the banner's lines for each queue belong on standard output, as Celery's
+    Consumer(app, config, Control(control), (lambda _: None) if config.quiet else say).run()

@@ -109,8 +109,12 @@ class Desk:
     def close(self) -> None:
         """Close everything. No file is left to speak for a worker that is gone."""
         self._doors.close()
-        if self._config.health_file:
-            Path(self._config.health_file).unlink(missing_ok=True)
+        if not self._config.health_file:
+            return
+        try:
+            health.remove_file(Path(self._config.health_file))
+        except OSError as exc:
+            logger.warning("The health file %s cannot be removed: %s", self._config.health_file, exc)
 
     # -- health ------------------------------------------------------------------------------------
 

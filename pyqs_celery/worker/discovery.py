@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.delivery import QueueInfo
-from pyqs_celery.broker.queues import FoundQueues, QueueDirectory, is_pattern, matches
+from pyqs_celery.broker.queues import FoundQueues, QueueDirectory, check_queue_name, is_pattern, matches
 from pyqs_celery.exceptions import AccessDenied, BrokerError, InvalidRequest
 from pyqs_celery.utils.backoff import SOON_SECONDS, backoff
 from pyqs_celery.utils.log import Sometimes
@@ -68,7 +68,9 @@ class Discovery:
         return f"there is no queue {', '.join(named)}" if named else ""
 
     def add(self, name: str) -> None:
-        """Serve this name or pattern too."""
+        """Serve this name or pattern too. Raises InvalidRequest for a name that SQS would refuse."""
+        if not is_pattern(name) and not self._client.config.predefined_queues:
+            check_queue_name(name, self._client.config.queue_name_prefix)
         self._excluded = tuple(each for each in self._excluded if each != name)
         if name not in self._wanted:
             self._wanted = (*self._wanted, name)

@@ -7,8 +7,10 @@ Instants are of the monotonic clock, which all processes of a machine share unti
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +24,6 @@ REPORT_EVERY_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
 """How long a process may say nothing."""
 FUSES_MOST = 20
-STATES = ("starting", "ready", "stopping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,25 @@ def judge(report: Report, now: float, *, live: bool = False) -> Verdict:
     return Verdict(not reasons, report.state, tuple(reasons), report.facts)
 
 
+def _refuse_all_but_files(path: Path) -> None:
+    """What is there must be a file: root could put one in the place of /dev/stdout."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+
+
+def remove_file(path: Path) -> None:
+    """No file is left to speak for a worker that is gone. Raises OSError."""
+    _refuse_all_but_files(path)
+    path.unlink(missing_ok=True)
+
+
 def write_file(path: Path, hostname: str, report: Report, now: float) -> None:
     """Put the report where a probe finds it. The file's time is when the worker was last healthy. Raises OSError."""
+    _refuse_all_but_files(path)
     before = None
     verdict = judge(report, now)
     if not verdict.ok:
@@ -110,14 +128,19 @@ def write_file(path: Path, hostname: str, report: Report, now: float) -> None:
             before = 0.0
     text = json.dumps({**verdict.to_plain(hostname), "report": report.to_plain()})
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text + "\n", encoding="utf-8")
-    if before is not None:
-        os.utime(fresh, (before, before))
-    fresh.replace(path)
+    try:
+        fresh.write_text(text + "\n", encoding="utf-8")
+        if before is not None:
+            os.utime(fresh, (before, before))
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def read_file(path: Path) -> tuple[str, Report]:
     """The node's name and its report. Raises OSError, or ValueError for what is no report."""
+    _refuse_all_but_files(path)  # a device or a pipe would keep the probe for ever
     plain = json.loads(path.read_text("utf-8"))
     if not isinstance(plain, dict):
         raise ValueError("this is no report of a worker's health")

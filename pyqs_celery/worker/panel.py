@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyqs_celery.app.control import NOWHERE, WHAT_TO_DO
 from pyqs_celery.app.options import starts_per_second
-from pyqs_celery.exceptions import ImproperlyConfigured
+from pyqs_celery.exceptions import ImproperlyConfigured, InvalidRequest
 from pyqs_celery.utils.plain import plain
 from pyqs_celery.worker.children import Children
 from pyqs_celery.worker.config import WorkerConfig
@@ -229,7 +229,10 @@ class Panel:
 
     def _add_consumer(self, given: dict[str, Any]) -> Any:
         name = _queue_name(given)
-        self._discovery.add(name)
+        try:
+            self._discovery.add(name)
+        except InvalidRequest as exc:
+            raise ValueError(str(exc)) from exc
         return {"ok": f"add consumer {name}"}
 
     def _cancel_consumer(self, given: dict[str, Any]) -> Any:

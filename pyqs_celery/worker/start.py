@@ -15,7 +15,7 @@ from pyqs_celery import dedupe, signals
 from pyqs_celery.app.config_idle import IDLE_DEFAULTS, MISSED, WITHOUT_EFFECT
 from pyqs_celery.bootsteps import Steps
 from pyqs_celery.exceptions import BootError, SecurityError, SecurityWarning
-from pyqs_celery.utils import log
+from pyqs_celery.utils import log, output
 from pyqs_celery.wire.serializers import PICKLE_TYPE, accepted_types
 from pyqs_celery.worker.config import WorkerConfig
 from pyqs_celery.worker.fleet import Fleet
@@ -101,13 +101,14 @@ def run_worker(
     Raises BootError (nothing was started, starting again would not help) and ImproperlyConfigured.
     """
     fleet = prepare(app, config, logfile=logfile, colour=colour, notes=notes, options=options)
-    manager = Manager(config, fleet, _silent if config.quiet else _print)
+    manager = Manager(config, fleet, _silent if config.quiet else output.say)
     gc.collect()
     gc.freeze()  # what is there now is shared with the children until they write to it
     try:
         code = manager.run()
     finally:
         gc.unfreeze()
+        output.let_go()
     if manager.restart_wanted:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves again, as SIGHUP asks
     return code
@@ -187,10 +188,6 @@ def _warn_of_threads(config: WorkerConfig) -> None:
             "worker_process_init or worker_ready instead",
             ", ".join(others),
         )
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - Celery says these lines on standard output
 
 
 def _silent(line: str) -> None:

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from pyqs_celery.worker.silence import LOOKS, Silence
+from tests.support.proc import processes_of_session
 from tests.support.waiting import until
-from tests.support.worker import processes_of_session
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
+from tests.support.proc import descriptors, processes_of_session
 from tests.support.worker import Worker
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
-
-
-def open_files(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def zombies_of(worker: Worker) -> list[int]:
-    """What has ended in the worker's session and nobody has waited for."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if fields[0] == "Z" and int(fields[3]) == worker.session:
-            found.append(int(stat.parent.name))
-    return found
 
 
 def pids(worker: Worker, since: int = 0) -> list[int]:
@@ -43,7 +25,7 @@ def test_a_thousand_replaced_children_leave_nothing_behind(sqs, start_worker, se
     worker.diary.wait("run", 50, 60)
     sqs.wait_empty("emails")
     consumer = worker.wait_family(3)[0]
-    before = [open_files(pid) for pid in (worker.process.pid, consumer)]
+    before = [descriptors(pid) for pid in (worker.process.pid, consumer)]
 
     # when a thousand tasks come
     with send.app.publisher().batch():
@@ -56,8 +38,8 @@ def test_a_thousand_replaced_children_leave_nothing_behind(sqs, start_worker, se
     assert [key for key, count in ran.items() if count != 1] == []
     assert len(set(pids(worker))) == 1050
     assert worker.wait_family(3)[0] == consumer
-    assert zombies_of(worker) == []
-    after = [open_files(pid) for pid in (worker.process.pid, consumer)]
+    assert processes_of_session(worker.session, zombies=True) == []
+    after = [descriptors(pid) for pid in (worker.process.pid, consumer)]
     assert after[0] == before[0]
     assert after[1] <= before[1] + 4, "connections to SQS may come and go; descriptors of children may not stay"
     assert worker.stop() == 0

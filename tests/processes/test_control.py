@@ -356,6 +356,7 @@ def test_the_command_line_tells_what_was_refused(sqs, controlled):
         ("time_limit", {"task_name": "proj.note", "soft": "x"}, "must be seconds"),
         ("time_limit", {"task_name": "proj.note", "soft": 3, "hard": 2}, "must not be above"),
         ("add_consumer", {}, "name of a queue"),
+        ("add_consumer", {"queue": "naïve"}, "letters, digits"),
         ("cancel_consumer", {"queue": 7}, "name of a queue"),
         ("query_task", {"ids": [1, 2]}, "list of names"),
         ("registered", {"taskinfoitems": 3}, "list of names"),
@@ -491,6 +492,32 @@ def test_a_socket_left_by_a_killed_worker_is_replaced_and_a_living_one_is_not(sq
     assert len(list(second.folder.glob("*.sock"))) == 2
     assert third.stop() == 0
     assert second.ask("stats")["pid"] == second.worker.process.pid
+
+
+def test_of_two_workers_of_one_name_both_are_heard(sqs, controlled, start_worker):
+    """Else a probe is green by the one that happens to answer last."""
+    sqs.create("emails")
+    first = controlled("-Q", "emails", "-c", "1")
+    second = start_worker("-n", NAME, "-Q", "emails", "-c", "2")
+    second.wait_ready()
+    until(lambda: first.command("health").returncode == 0, "both are healthy")
+    assert first.command("inspect", "ping").stdout.count("pong") == 2
+    assert sorted(json.loads(line)["slots"] for line in first.command("health", "-d", NAME).stdout.splitlines()) == [
+        1,
+        2,
+    ]
+
+    # when one of them says nothing any more
+    second.send_signal(signal.SIGSTOP)
+    try:
+        red = first.command("health", "-d", NAME, "-t", "0.5")
+    finally:
+        second.send_signal(signal.SIGCONT)
+
+    # then a probe of that name is red
+    assert red.returncode == 1
+    assert "did not answer" in red.stdout
+    assert second.stop() == 0
 
 
 def test_a_path_longer_than_the_kernel_takes(sqs, start_worker, tmp_path):

@@ -315,6 +315,31 @@ def test_a_file_that_cannot_be_written_is_said_once_and_does_no_harm(sqs, start_
     assert worker.log.count("cannot be written") == 1
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_neither_replaced_nor_removed(sqs, start_worker, tmp_path, kind):
+    """Root would else put a file in the place of /dev/stdout, and /dev/null is gone from the host."""
+    sqs.create("emails")
+    place = tmp_path / "place"
+    os.mkfifo(place) if kind == "pipe" else place.mkdir()
+    before = place.stat()
+    worker = start_worker("-Q", "emails", "-c", "1", "--health-file", str(place))
+    worker.wait_ready()
+
+    assert worker.stop() == 0
+    assert (place.stat().st_ino, place.stat().st_mode) == (before.st_ino, before.st_mode)
+    assert worker.log.count("cannot be written") == 1
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".place")] == []
+    asked = subprocess.run(
+        [sys.executable, "-m", "pyqs_celery", "health", "--file", str(place)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (asked.returncode, "no regular file" in asked.stdout) == (1, True)
+
+
 # -- ECS and jobs ----------------------------------------------------------------------------------
 
 

@@ -18,11 +18,12 @@ from pyqs_celery.exceptions import WireError
 from pyqs_celery.wire.envelope import decode_head
 from tests.soak.accounting import Account, Disturbance, Event, Verdict
 from tests.soak.chaos import Chaos
-from tests.soak.fleet import APP, Member, Pulse, parent_of, state_of, steady, zombies
+from tests.soak.fleet import APP, Member, Pulse, steady, zombies
 from tests.soak.plan import LONGEST_COUNTDOWN, QUEUES
 from tests.soak.records import lines
 from tests.soak.usage import Sample
 from tests.support.embedded import ROOT, EmbeddedSqs
+from tests.support.proc import parent_of, state_of
 from tests.support.servers import RedisServer
 from tests.support.waiting import until
 
@@ -89,6 +90,7 @@ class Soak:
         environment = {
             **os.environ,
             **self._sqs.environment,
+            "PYQS_CELERY_CONTROL_DIR": str(wish.folder / "control"),
             "SOAK_LINES": str(self._lines),
             "SOAK_RESULTS": self._redis.url(),
         }

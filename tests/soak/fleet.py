@@ -13,29 +13,12 @@ from pathlib import Path
 
 from tests.soak.plan import ALL_QUEUES, LEASE_SECONDS, STEADY_QUEUES
 from tests.support.embedded import ROOT
-from tests.support.worker import processes_of_session
+from tests.support.proc import every_pid, parent_of, processes_of_session, state_of
 
 APP = Path(__file__).parent / "app"
 SHUTDOWN_SECONDS = 10
 SHORTEST_LIFE_SECONDS = 1.0
 """So that a worker that cannot start is not started without pause."""
-
-
-def parent_of(pid: int) -> int:
-    """0 if there is no such process."""
-    return int(_stat(pid)[1]) if _stat(pid) else 0
-
-
-def state_of(pid: int) -> str:
-    """R, S, T, Z ...; empty if there is no such process."""
-    return _stat(pid)[0] if _stat(pid) else ""
-
-
-def _stat(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
 
 
 @dataclass(frozen=True)
@@ -190,12 +173,7 @@ class Member:
 
 def zombies(managers: list[int]) -> set[int]:
     """Processes that have ended and were not waited for by the manager that is their parent."""
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        fields = _stat(int(entry.name))
-        if fields and fields[0] == "Z" and int(fields[1]) in managers:
-            found.add(int(entry.name))
-    return found
+    return {pid for pid in every_pid() if state_of(pid) == "Z" and parent_of(pid) in managers}
 
 
 def steady(folder: Path, environment: Mapping[str, str]) -> Member:

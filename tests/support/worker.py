@@ -13,22 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.embedded import ROOT, EmbeddedSqs
+from tests.support.proc import processes_of_session
 from tests.support.waiting import until
 
 APP = Path(__file__).parents[1] / "processes" / "app"
-
-
-def processes_of_session(session: int) -> list[int]:
-    """Ids of living processes of a session, zombies excluded."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return sorted(found)
 
 
 class Diary:
@@ -101,8 +89,7 @@ class Worker:
         return [pid for pid in processes_of_session(self.session) if pid != manager]
 
     def wait_family(self, size: int) -> list[int]:
-        until(lambda: len(self.family()) == size, f"the manager has {size} processes")
-        return self.family()
+        return until(lambda: found if len(found := self.family()) == size else [], f"the manager has {size} processes")
 
     def send_signal(self, signum: int) -> None:
         self.process.send_signal(signum)

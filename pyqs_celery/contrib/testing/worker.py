@@ -28,6 +28,8 @@ test_worker_starting = Signal("test_worker_starting")
 test_worker_started = Signal("test_worker_started", {"worker", "consumer"})
 test_worker_stopped = Signal("test_worker_stopped", {"worker"})
 START_SECONDS = 30.0
+POLL_SECONDS_MOST = 1
+"""How long a poll waits: a stop waits for it."""
 
 
 class TestWorker:
@@ -40,7 +42,15 @@ class TestWorker:
         config = config_for(
             app, concurrency=concurrency, pool=pool, loglevel=loglevel, create_queues=True, quiet=True, **given
         )
-        self.config = replace(config, remote_control=False, health_port=None, health_file=None, exit_when_idle=None)
+        wait = min(config.wait_time_seconds, POLL_SECONDS_MOST)
+        self.config = replace(
+            config,
+            wait_time_seconds=wait,
+            remote_control=False,
+            health_port=None,
+            health_file=None,
+            exit_when_idle=None,
+        )
         self.hostname = self.config.hostname
         self.consumer: Any = None
         self._ready = threading.Event()

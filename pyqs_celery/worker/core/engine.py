@@ -472,17 +472,12 @@ class WorkerCore:
                 is_quiet=self._queues.is_quiet(name),
                 stuck=stuck,
             )
-            count = min(count, self._queues.batch_limit(name, now, count), self._room_in(name, capacity - slots))
+            count = min(count, self._queues.batch_limit(name, now, count, capacity - slots))
             if self.config.simple:
                 count = min(count, 1) if self._slots.idle > in_hand - stuck - self._queues.total_running else 0
             if count > 0:
                 self._queues.poll_began(name, count, now)
                 self._ledger.out.append(Poll(name, count))
-
-    def _room_in(self, queue: str, buffer: int) -> int:
-        """How much more of a queue is of use, which may have a limit of its own."""
-        limit = self._queues.policy(queue).concurrency
-        return credit.BATCH if limit is None else max(0, limit + max(0, buffer) - self._queues.in_hand(queue))
 
     def _give_back_unstarted(self, queue: str) -> None:
         if not self._queues.is_polled(queue):

@@ -124,11 +124,13 @@ class QueueTable:
             until = now + delay + CAREFUL_SECONDS
             self._careful[name] = max(until, self._careful.get(name, 0.0))
 
-    def batch_limit(self, name: str, now: float, most: int) -> int:
-        """How many messages of a queue may be received at once."""
+    def batch_limit(self, name: str, now: float, most: int, buffer: int) -> int:
+        """How many messages of a queue may be received at once; one with a limit of its own has this buffer beyond it."""
         policy = self.policy(name)
+        if policy.concurrency is not None:
+            most = min(most, max(0, policy.concurrency + max(0, buffer) - self.in_hand(name)))
         if policy.fifo and (policy.max_receive_count == 1 or self._careful.get(name, 0.0) > now):
-            return 1
+            return min(1, most)
         return most
 
     def forbid(self, name: str, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from pathlib import Path
@@ -95,8 +96,13 @@ def test_a_value_of_the_wrong_kind_is_refused(name, value):
 
 def test_every_setting_is_documented():
     text = (Path(__file__).parents[3] / "docs" / "settings.rst").read_text()
+    rows = {name: rest.strip() for name, rest in re.findall(r"^``(\w+)``(?: \\\*)? +(.*)$", text, flags=re.MULTILINE)}
 
-    assert [name for name in (*SETTINGS, *WITHOUT_EFFECT) if f"``{name}``" not in text] == []
+    assert rows.keys() == {*SETTINGS, *WITHOUT_EFFECT}
+    assert [name for name, each in SETTINGS.items() if not rows[name].endswith(f" {each.doc}")] == []
+    assert [name for name, reason in WITHOUT_EFFECT.items() if rows[name] != reason] == []
+    shown = {name: re.match(r"``(.*?)`` ", f"{rows[name]} ") for name in SETTINGS}
+    assert [name for name, found in shown.items() if found and found[1] != repr(SETTINGS[name].default)] == []
 
 
 @pytest.fixture

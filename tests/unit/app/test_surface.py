@@ -149,6 +149,22 @@ def test_a_report_hides_secrets(app):
     assert "SECRET" not in app.bugreport()
 
 
+def test_a_report_and_the_table_hide_secrets_within_options_and_show_the_rest_as_it_is(app):
+    queue = {"url": "https://sqs.eu-west-1.amazonaws.com/1/a", "secret_access_key": "geheim", "backoff_policy": {1: 10}}
+    app.conf.broker_transport_options = {"region": "eu-west-1", "predefined_queues": {"a": queue}}
+    app.conf.result_backend = ["redis://:geheim@host/0"]
+    app.conf.worker_lease_seconds = 30
+
+    assert "geheim" not in app.bugreport()
+    assert app.conf.table(with_defaults=False)["broker_transport_options"] == {
+        "region": "eu-west-1",
+        "predefined_queues": {"a": {**queue, "secret_access_key": "********"}},
+    }
+    assert "geheim" not in str(app.conf.table(with_defaults=False))
+    assert app.conf.table()["worker_lease_seconds"] == 30
+    assert app.conf.table(censored=False)["broker_transport_options"]["predefined_queues"] == {"a": queue}
+
+
 # -- boot steps ----------------------------------------------------------------------------------------
 
 

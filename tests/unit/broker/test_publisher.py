@@ -7,7 +7,7 @@ import pytest
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.config import broker_config
 from pyqs_celery.broker.delivery import Outgoing
-from pyqs_celery.broker.publisher import Publisher
+from pyqs_celery.broker.publisher import Budget, Publisher, hasty
 from pyqs_celery.exceptions import (
     BrokerUnavailable,
     InvalidRequest,
@@ -118,6 +118,31 @@ def test_troubles_are_retried_within_a_budget(publisher, boto, naps):
         publisher.send(Outgoing("q", "x"))
     assert isinstance(caught.value, OperationalError)
     assert sum(naps) <= 11
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, 3.0, 4.0, 10.0])
+def test_a_first_send_makes_its_three_calls_within_a_budget_of_any_size(boto, seconds):
+    # given an SQS that takes a tenth of the budget for each answer, and a queue that is not there yet
+    config = broker_config("sqs://", {"region": "us-east-1"}, {})
+    client = SqsClient(config, boto_client=boto)
+    publisher = Publisher(config, client=client, budget_seconds=seconds, clock=lambda: len(boto.calls) * seconds / 10)
+
+    publisher.send(Outgoing("q", "x"))
+
+    assert boto.calls == ["get_queue_url", "create_queue", "send_message"]
+
+
+@pytest.mark.parametrize("seconds", [1.2, 2.0, 3.0, 6.0, 10.0])
+def test_what_is_begun_last_still_ends_in_time(seconds):
+    now = 0.0
+    budget = Budget(seconds, None, lambda: now)
+    budget.may_be_patient()
+
+    now = seconds - hasty(seconds).total - 0.001
+    assert not budget.may_be_patient()
+    now += 0.002
+    with pytest.raises(BrokerUnavailable):
+        budget.may_be_patient()
 
 
 def test_a_message_over_the_queues_size_is_refused_before_it_is_sent(publisher, boto):

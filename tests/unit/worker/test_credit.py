@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import pytest
 
 from pyqs_celery.worker.core import credit
 from pyqs_celery.worker.core import values as v
-from tests.unit.worker.core_harness import World
+from tests.unit.worker.core_harness import World, body
 
 MEBIBYTE = 1024 * 1024
 
@@ -131,3 +133,81 @@ def test_nothing_is_kept_of_a_queue_that_is_gone():
     table = world.core._queues
     kept = {name for rows in vars(table).values() if isinstance(rows, (dict, set)) for name in rows}
     assert {name for name in kept if name.startswith("passing")} == set()
+
+
+FIFO = v.QueuePolicy("f.fifo", "f.fifo", fifo=True)
+
+
+def bring_group(world, group, eta=None):
+    """The FIFO queue's open poll brings as many messages as it asked for, all of one group."""
+    ids = [f"{group}{number}" for number in range(world.polls["f.fifo"])]
+    headers = {} if eta is None else {"eta": datetime.fromtimestamp(eta, timezone.utc).isoformat()}
+    brought = [
+        world.delivery(each, "f.fifo", body(task_id=each, **headers), group_id=group, receive_count=1) for each in ids
+    ]
+    world.arrive(*brought, queue="f.fifo")
+
+
+@pytest.mark.parametrize("simple", [False, True])
+@pytest.mark.parametrize("multiplier", [None, 1, 4])
+def test_what_waits_for_its_group_leaves_the_slots_to_others(multiplier, simple):
+    """A group runs one at a time, however much of it is in hand; its followers once took up all there was to take."""
+    # given four slots, a FIFO queue with a long group, and another queue
+    world = World(FIFO, *queues(1), slots=4, prefetch_multiplier=multiplier, simple=simple)
+    bring_group(world, "a")
+    bring_group(world, "a")
+
+    # when the group's first task runs on and on, and the other queue has more
+    for number in range(3):
+        if "q0" in world.polls:
+            brought = [world.delivery(f"q{number}{each}", queue="q0") for each in range(world.polls["q0"])]
+            world.arrive(*brought, queue="q0")
+        world.later(1.0)
+
+    # then no slot is idle
+    assert len(world.running) == 4
+    assert sum(message.startswith("a") for message in world.ran) == 1
+
+
+def test_followers_that_go_back_or_end_are_no_longer_counted_as_waiting():
+    world = World(FIFO, slots=4)
+    bring_group(world, "a")
+    bring_group(world, "a")
+    assert world.core.view.queues.total_stuck == 3
+
+    world.report("failed")
+    world.settle()
+
+    assert world.core.view.queues.total_stuck == world.core.view.queues.total_in_hand == 0
+
+
+def test_a_queue_with_a_limit_of_its_own_leaves_the_slots_to_others():
+    # given four slots and a queue of which one task may run at a time
+    limited = v.QueuePolicy("narrow", "narrow", concurrency=1)
+    world = World(limited, *queues(1), slots=4)
+
+    # when both have as much as is asked for, and tasks run on and on
+    for _ in range(4):
+        fill(world)
+        world.later(1.0)
+
+    # then nothing waits behind that task, and no slot is idle
+    assert sorted(dispatch.delivery.queue for dispatch in world.running.values()) == ["narrow", "q0", "q0", "q0"]
+    assert world.core.snapshot()["queues"]["narrow"]["in_hand"] == 1
+
+
+def test_an_eta_that_is_held_in_its_group_leaves_the_slots_to_others():
+    """On a FIFO queue whose redrive limit leaves no room for another receipt, an ETA is waited for in hand."""
+    strict = v.QueuePolicy("f.fifo", "f.fifo", fifo=True, max_receive_count=1, dead_letter_queue="dlq")
+    world = World(strict, *queues(1), slots=2)
+    for group in ("a", "b", "c"):
+        bring_group(world, group, eta=world.now + 25)
+    assert world.core.snapshot()["states"] == {"deferred": 3}
+
+    for number in range(2):
+        world.arrive(world.delivery(f"m{number}", queue="q0"), queue="q0")
+    assert [dispatch.delivery.queue for dispatch in world.running.values()] == ["q0", "q0"]
+
+    # and when they are due, they run in their turn
+    world.later(25)
+    assert world.core.view.queues.total_stuck == 0

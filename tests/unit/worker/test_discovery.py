@@ -10,7 +10,7 @@ import pytest
 
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.config import BrokerConfig
-from pyqs_celery.exceptions import BrokerUnavailable
+from pyqs_celery.exceptions import BrokerUnavailable, InvalidRequest
 from pyqs_celery.local.client import LocalClient
 from pyqs_celery.worker.config import WorkerConfig
 from pyqs_celery.worker.discovery import Discovery
@@ -84,3 +84,18 @@ def test_a_queue_that_never_was_is_looked_for_at_the_ordinary_pace(look):
     assert names(discovery.found.get(timeout=10)) == []
     with pytest.raises(Empty):
         discovery.found.get(timeout=6)
+
+
+def test_a_name_that_sqs_would_refuse_is_refused_at_once_and_stops_no_look(look):
+    """Looked for, it once failed every look, so that nothing else that was asked for was found any more."""
+    boto = Moody()
+    for name in ("a", "b"):
+        boto.inner.create_queue(QueueName=name)
+    discovery = look(boto, "a")
+    assert names(discovery.found.get(timeout=5)) == ["a"]
+
+    with pytest.raises(InvalidRequest):
+        discovery.add("naïve")
+    discovery.add("b")
+
+    assert names(discovery.found.get(timeout=5)) == ["a", "b"]
