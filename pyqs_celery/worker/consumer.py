@@ -238,7 +238,7 @@ class Consumer:
             self._say(f"  queue:       {line}")
         self._core.set_queues(rows.values(), now)
         self._reporter.vitals.serve(rows)
-        self._reporter.missing = "" if rows else self._discovery.lacking
+        self._reporter.missing = self._discovery.lacking
         self._tell_ready()
 
     def _policy(self, queue: QueueInfo) -> QueuePolicy:

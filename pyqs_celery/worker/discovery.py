@@ -50,6 +50,8 @@ class Discovery:
         self._purged: set[str] = set()
         self._vanished_at = float("-inf")
         self._tell = Sometimes()
+        self.lacking = ""
+        """Which named queues are not served, as a sentence; a pattern that matches nothing yet lacks nothing."""
 
     def start(self) -> None:
         """Begin to look."""
@@ -60,12 +62,6 @@ class Discovery:
         self._gone.add(name)
         self._vanished_at = time.monotonic()
         self._again.set()
-
-    @property
-    def lacking(self) -> str:
-        """What to say while no queue was found: nothing where only patterns wait for queues to come."""
-        named = [name for name in self._wanted if not is_pattern(name)]
-        return f"there is no queue {', '.join(named)}" if named else ""
 
     def add(self, name: str) -> None:
         """Serve this name or pattern too. Raises InvalidRequest for a name that SQS would refuse."""
@@ -138,6 +134,9 @@ class Discovery:
     def _report(self, result: FoundQueues) -> None:
         every = f"looking again every {self._config.queue_refresh_seconds:g}s"
         missing, denied, empty = result.missing, tuple(result.denied), result.empty_patterns
+        lacking = [f"there is no queue {_named(missing)}"] if missing else []
+        lacking += [f"queue {_named(denied)} is not open to this worker"] if denied else []
+        self.lacking = "; ".join(lacking)
         if missing:
             advice = "does not exist; create it, or start with --create-queues"
             self._say(missing, f"Queue {_named(missing)} {advice}; {every}")

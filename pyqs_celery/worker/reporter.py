@@ -17,7 +17,7 @@ from pyqs_celery.worker.vitals import Lease, Sight, Vitals, unheard
 class Reporter:
     """Reports every few seconds, and at once when the worker's state changes.
 
-    ``state`` is starting, ready or stopping. ``missing`` is a sentence while there are queues to serve and none was found.
+    ``state`` is starting, ready or stopping. ``missing`` is a sentence while a queue that was named is not served.
     """
 
     def __init__(self, core: WorkerCore, control: Control, children: Iterable[Child]) -> None:

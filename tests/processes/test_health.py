@@ -283,6 +283,16 @@ def test_a_worker_that_starts_or_stops_is_not_ready_but_lives(sqs, start_worker,
     assert worker.wait() == 0
 
 
+def test_a_named_queue_that_is_not_there_is_red_beside_one_that_is(sqs, probed):
+    sqs.create("emails")
+    worker = probed("-Q", "emails,orders", "-c", "1", "worker_queue_refresh_seconds=1")
+
+    worker.wait_red("there is no queue 'orders'")
+
+    sqs.create("orders")
+    worker.wait_green()
+
+
 def test_a_dead_consumer_is_red_until_there_is_another(sqs, probed):
     sqs.create("emails")
     worker = probed("-Q", "emails", "-c", "1")
