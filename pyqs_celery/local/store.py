@@ -31,6 +31,8 @@ from pyqs_celery.local.shown import shown
 from pyqs_celery.local.trouble import Trouble
 
 _NAME = re.compile(r"^[A-Za-z0-9_-]{1,80}$")
+_FIFO_ID = re.compile(r"^[!-~]{1,128}$")
+"""Group and deduplication ids: letters, digits and punctuation (AWS: SendMessage)."""
 _BATCH_ID = re.compile(r"^[A-Za-z0-9_-]{1,80}$")
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Request = dict[str, Any]
@@ -165,6 +167,13 @@ class Store:
         delay = entry.get("DelaySeconds")
         if delay is not None and not 0 <= delay <= 900:
             raise invalid(f"Value {delay} for parameter DelaySeconds is invalid. Reason: must be >= 0 and <= 900.")
+        for name in ("MessageGroupId", "MessageDeduplicationId"):
+            value = entry.get(name)
+            if value and not _FIFO_ID.match(value):
+                raise invalid(
+                    f"Value {value} for parameter {name} is invalid. Reason: {name} can only include alphanumeric and "
+                    "punctuation characters. 1 to 128 in length."
+                )
         if not queue.fifo:
             return
         if delay:

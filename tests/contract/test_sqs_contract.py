@@ -11,6 +11,7 @@ MOTO_DIFFERS = {
     "a_lost_lease_cannot_be_extended": "it extends leases that have ended",
     "start_message_move_task_moves_them_back": "it answers 500",
     "control_characters_are_refused": "it takes them",
+    "a_group_is_named_by_letters_digits_and_punctuation": "it takes them",
     "a_fifo_receive_whose_answer_was_lost_is_made_again_by_its_attempt_id": "it takes no notice of attempt ids",
 }
 
@@ -176,6 +177,13 @@ def test_standard_queues_take_a_group(ask):
     ask.send(url, MessageGroupId="tenant1")
     [message] = ask.receive(url, AttributeNames=["All"])
     assert message["Attributes"].get("MessageGroupId") == "tenant1"
+
+
+def test_a_group_is_named_by_letters_digits_and_punctuation(ask):
+    url = ask.queue(FifoQueue="true", ContentBasedDeduplication="true")
+    for group in ("a b", "é", "x" * 129):
+        code = ask.code(lambda group=group: ask.send(url, MessageGroupId=group))
+        assert code.startswith("InvalidParameterValue"), group
 
 
 def poisoned(ask):
