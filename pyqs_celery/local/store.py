@@ -167,13 +167,7 @@ class Store:
         delay = entry.get("DelaySeconds")
         if delay is not None and not 0 <= delay <= 900:
             raise invalid(f"Value {delay} for parameter DelaySeconds is invalid. Reason: must be >= 0 and <= 900.")
-        for name in ("MessageGroupId", "MessageDeduplicationId"):
-            value = entry.get(name)
-            if value and not _FIFO_ID.match(value):
-                raise invalid(
-                    f"Value {value} for parameter {name} is invalid. Reason: {name} can only include alphanumeric and "
-                    "punctuation characters. 1 to 128 in length."
-                )
+        _check_ids(entry)
         if not queue.fifo:
             return
         if delay:
@@ -427,6 +421,17 @@ def _content_hash(queue: Queue, body: str) -> str:
             "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided"
         )
     return hashlib.sha256(body.encode("utf-8")).hexdigest()
+
+
+def _check_ids(entry: Request) -> None:
+    """Refuse group and deduplication ids with characters that AWS does not take."""
+    for name in ("MessageGroupId", "MessageDeduplicationId"):
+        value = entry.get(name)
+        if value and not _FIFO_ID.match(value):
+            raise invalid(
+                f"Value {value} for parameter {name} is invalid. Reason: {name} can only include alphanumeric and "
+                "punctuation characters. 1 to 128 in length."
+            )
 
 
 def _check_batch(entries: list[Request], sized: bool) -> None:
