@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.delivery import QueueInfo
+from pyqs_celery.broker.errors import NO_CREDENTIALS
 from pyqs_celery.broker.queues import FoundQueues, QueueDirectory, check_queue_name, is_pattern, matches
-from pyqs_celery.exceptions import AccessDenied, BrokerError, InvalidRequest
+from pyqs_celery.exceptions import BrokerError, InvalidRequest
 from pyqs_celery.utils.backoff import SOON_SECONDS, backoff
 from pyqs_celery.utils.log import Sometimes
 from pyqs_celery.worker.config import WorkerConfig
@@ -25,7 +26,8 @@ class Discovery:
     """Looks once, then every ``queue_refresh_seconds`` while there are patterns or names that led nowhere.
 
     ``found(queues)`` is called from the thread after each look that succeeded, ``refused(sentence)`` if the first
-    look fails in a way that waiting does not cure (no credentials, no region, a name SQS does not take).
+    look fails in a way that waiting does not cure (no credentials, no region, a name SQS does not take). What AWS
+    denies may be allowed a moment later, so it is asked again.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class Discovery:
             try:
                 result = self._look()
             except BrokerError as exc:
-                if first and not exc.retryable and isinstance(exc, (AccessDenied, InvalidRequest)):
+                if first and (isinstance(exc, InvalidRequest) or exc.code == NO_CREDENTIALS):
                     self._refused(str(exc))
                     return
                 failures += 1

@@ -290,7 +290,7 @@ class Account:
         ]
         left = []
         for task, before, run, earlier in pairs:
-            reason = self._explanation(before, run, earlier)
+            reason = self._explanation(task, before, run, earlier)
             if reason is None:
                 left.append((task, before, run))
             else:
@@ -326,11 +326,11 @@ class Account:
             return "it killed its own process"
         return {"fail": "a failing delivery", "again": "a retry of SQS's own"}.get(before.outcome)
 
-    def _explanation(self, before: Run, run: Run, earlier: list[Run]) -> str | None:
+    def _explanation(self, task: str, before: Run, run: Run, earlier: list[Run]) -> str | None:
         """Why a task that ran runs again, if there is a reason."""
         same = [each for each in earlier if each.began.message == run.began.message]
         if not same:
-            return self._why_two_messages(before, run)
+            return self._why_two_messages(before, run) or self._why_two_copies(task, run)
         return self._planned(same[-1], run) or self._why_again(same[-1], run)
 
     def _why_again(self, before: Run, run: Run) -> str | None:
@@ -399,6 +399,14 @@ class Account:
                 return f"fault: {struck}"
             return self._disturbed_hop(instants)
         return None
+
+    def _why_two_copies(self, task: str, run: Run) -> str | None:
+        """It was sent twice since an answer was lost, and each of the two then went its way as a delayed copy."""
+        sending = self.tasks[task].sending
+        if run.began.kind != "late" or sending is None:
+            return None
+        struck = self._struck(sending.queue, SENDING_ACTIONS, sending.at - 1, sending.at + 11, DOUBLING)
+        return f"fault: {struck}" if struck else None
 
     def _disturbed_hop(self, instants: list[float]) -> str | None:
         """The consumer of any worker may have been the one that made the copy."""

@@ -224,7 +224,7 @@ class Soak:
         self.chaos.calm()
         for member in self.members:
             member.poll()
-            if member.application != "soak_both" and not member.expected:
+            if member.application != "soak_both" and not member.is_ending:
                 member.signal(signal.SIGTERM)
             member.application = "soak_both"
         begun = time.time()

@@ -125,6 +125,11 @@ class Member:
         self.expected.update((0, -signum))
         os.kill(self.manager, signum)
 
+    @property
+    def is_ending(self) -> bool:
+        """True if it was told to end; SIGHUP does not count, since it starts itself again, as the same application."""
+        return bool(self.expected & {-signal.SIGTERM, -signal.SIGQUIT, -signal.SIGKILL})
+
     def poll(self) -> bool:
         """Start it again if it has ended; True if it had. An end that nobody asked for is a surprise."""
         assert self.process is not None

@@ -241,6 +241,22 @@ def test_a_send_whose_answer_was_lost_explains_two_messages(story):
     assert story.faults == {}
 
 
+def test_a_send_whose_answer_was_lost_explains_what_became_of_both_as_delayed_copies(story):
+    story.sends(kind="late", due=25.0).runs(26, kind="late", sent_at=13.0)
+    story.runs(27, kind="late", message="m2", sent_at=13.1)
+    story.sqs(struck("reset_after SendMessage", 0.1))
+
+    assert story.faults == {}
+
+
+def test_an_answer_lost_elsewhere_or_long_after_explains_no_second_copy(story):
+    story.sends(kind="late", due=25.0).runs(26, kind="late", sent_at=13.0)
+    story.runs(27, kind="late", message="m2", sent_at=13.1)
+    story.sqs(struck("reset_after SendMessage", 0.1, "elsewhere"), struck("reset_after SendMessage", 40.0))
+
+    assert story.faults == {"unexplained": [TASK]}
+
+
 def test_a_send_that_was_refused_explains_none(story):
     story.sends().runs(1).runs(2, message="m2", sent_at=0.5)
     story.sqs(struck("500 SendMessageBatch", 0.1))

@@ -10,23 +10,25 @@ import pytest
 
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.config import BrokerConfig
-from pyqs_celery.exceptions import BrokerUnavailable, InvalidRequest
+from pyqs_celery.broker.errors import NO_CREDENTIALS
+from pyqs_celery.exceptions import AccessDenied, BrokerUnavailable, InvalidRequest
 from pyqs_celery.local.client import LocalClient
 from pyqs_celery.worker.config import WorkerConfig
 from pyqs_celery.worker.discovery import Discovery
 
 
 class Moody:
-    """The embedded SQS in memory, which refuses the first ``failures`` calls."""
+    """The embedded SQS in memory, which answers the first ``failures`` calls with ``error``."""
 
-    def __init__(self, failures=0):
+    def __init__(self, failures=0, error=None):
         self.inner = LocalClient()
         self.failures = failures
+        self.error = error or BrokerUnavailable("away")
 
     def __getattr__(self, name):
         if self.failures:
             self.failures -= 1
-            raise BrokerUnavailable("away")
+            raise self.error
         return getattr(self.inner, name)
 
 
@@ -61,6 +63,22 @@ def test_a_worker_that_starts_while_sqs_is_away_looks_until_it_is_there(look):
     discovery = look(boto, "a")
     assert names(discovery.found.get(timeout=10)) == ["a"]
     assert not discovery.is_refused.is_set()
+
+
+def test_what_is_denied_at_the_start_may_be_allowed_a_moment_later(look):
+    boto = Moody(failures=2, error=AccessDenied("ListQueues was denied"))
+    boto.inner.create_queue(QueueName="a")
+
+    discovery = look(boto, "a*")
+
+    assert names(discovery.found.get(timeout=20)) == ["a"]
+    assert not discovery.is_refused.is_set()
+
+
+def test_without_credentials_there_is_nothing_to_wait_for(look):
+    discovery = look(Moody(failures=9, error=AccessDenied("nobody is logged in", code=NO_CREDENTIALS)), "a*")
+
+    assert discovery.is_refused.wait(10)
 
 
 def test_a_queue_that_vanished_is_looked_for_every_few_seconds(look):
