@@ -92,7 +92,7 @@ def capture():
         from pyqs_celery.wire.body import decode_body
         from pyqs_celery.wire.envelope import decode_head
 
-        def seen(outgoing):
+        def seen(outgoing, **budget):
             head = decode_head(outgoing.body)
             message = decode_body(head)
             embed = {key: getattr(message, key) for key in ("callbacks", "errbacks", "chain", "chord")}

@@ -15,6 +15,8 @@ from compat_tests.pains.table import DOCS, exists, named_in, with_table
 
 IN_SCOPE = {*range(1, 21), *range(29, 34), 36, *range(40, 44)}
 PLAYED_WITHIN_SECONDS = 900
+RACES = {32}
+"""Rows in which Celery loses by chance: processes that share a socket may also be lucky."""
 
 pytestmark = pytest.mark.timeout(PLAYED_WITHIN_SECONDS)
 
@@ -41,7 +43,8 @@ def test_our_side_has_the_cure_of_the_row(played: Played, number: int) -> None:
 @pytest.mark.parametrize("number", sorted(ROWS))
 def test_celery_does_what_the_table_says(played: Played, number: int) -> None:
     celery = played[number]["celery"]
-    assert celery.kind == record.load()["rows"][str(number)]["celery"]["kind"], f"{celery.said}\n{celery.facts}"
+    expected = {record.load()["rows"][str(number)]["celery"]["kind"], *([ROWS[number].cured] if number in RACES else [])}
+    assert celery.kind in expected, f"{celery.said}\n{celery.facts}"
 
 
 def test_the_table_has_every_row_in_scope() -> None:
