@@ -22,7 +22,7 @@ from tests.support.embedded import ROOT, EmbeddedSqs
 from tests.support.waiting import until
 from tests.support.worker import processes_of_session
 
-DRIVER_SECONDS = 45
+DRIVER_SECONDS = 90
 RUNS_AT_ONCE = 4
 MODULES = {"celery": "celery", "ours": "pyqs_celery"}
 OTHER = {"celery": "ours", "ours": "celery"}
