@@ -79,15 +79,15 @@ def test_a_flooded_queue_keeps_no_other_waiting(sqs, start_worker, send):
         sqs.create(name)
     with send.app.publisher().batch():
         for number in range(2000):
-            send("grind", "flood", f"flood-{number}", 40_000)
+            send("grind", "flood", f"flood-{number}", 80_000)
     worker = start_worker("-Q", "flood,quiet", "-c", "2", "-l", "WARNING")
     worker.diary.wait("end", 50, 60)
 
     # when single tasks come to the other queue
     sent = {}
     for number in range(10):
-        sent[f"quiet-{number}"] = time.time()
         send("note", "quiet", f"quiet-{number}")
+        sent[f"quiet-{number}"] = time.time()
         worker.diary.wait("run", number + 1)
 
     # then each began within two tasks of the flood: what ran in the two slots, and what is being handed out

@@ -19,6 +19,7 @@ class Sender:
         self.app = Celery("sender", broker="sqs://", set_as_current=False)
         self.app.conf.broker_transport_options = {"region": "us-east-1", "endpoint_url": sqs.endpoint}
         self.app.conf.broker_url = "sqs://test:test@"
+        self.app.conf.sqs_publish_timeout = 60  # a busy machine may leave the server without a turn for seconds
 
     def __call__(self, task: str, queue: str, *args: Any, **options: Any) -> Any:
         return self.app.send_task(f"proj.{task}", args, queue=queue, **options)
