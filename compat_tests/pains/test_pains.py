@@ -43,7 +43,10 @@ def test_our_side_has_the_cure_of_the_row(played: Played, number: int) -> None:
 @pytest.mark.parametrize("number", sorted(ROWS))
 def test_celery_does_what_the_table_says(played: Played, number: int) -> None:
     celery = played[number]["celery"]
-    expected = {record.load()["rows"][str(number)]["celery"]["kind"], *([ROWS[number].cured] if number in RACES else [])}
+    expected = {
+        record.load()["rows"][str(number)]["celery"]["kind"],
+        *([ROWS[number].cured] if number in RACES else []),
+    }
     assert celery.kind in expected, f"{celery.said}\n{celery.facts}"
 
 

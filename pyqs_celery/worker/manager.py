@@ -24,21 +24,19 @@ from types import FrameType
 from typing import Any
 
 from pyqs_celery.exceptions import BootError
+from pyqs_celery.worker import respawns
 from pyqs_celery.worker.channel import Control, FrameError, WakeUps
 from pyqs_celery.worker.config import WorkerConfig
 from pyqs_celery.worker.core.values import StopMode
 from pyqs_celery.worker.desk import Desk
 from pyqs_celery.worker.fleet import Ending, Fleet
 from pyqs_celery.worker.health import SILENCE_SECONDS, Fuse
+from pyqs_celery.worker.respawns import Respawns
 from pyqs_celery.worker.silence import Silence
 
 logger = logging.getLogger("celery.worker")
 process_log = logging.getLogger("multiprocessing")
 BOOT_EXIT_CODE = 3
-SHORT_LIFE_SECONDS = 1.0
-RESPAWN_MOST_SECONDS = 30.0
-RESPAWN_AFTER_WORK_SECONDS = 2.0
-"""The longest delay after a child that could start: what it ran has ended it, and the slot is wanted for others."""
 STOP_MARGIN_SECONDS = 20.0
 """What the consumer may need beyond its own deadline: an open poll's read timeout, and the last deletions."""
 TERMINATE_GRACE_SECONDS = 5.0
@@ -48,6 +46,8 @@ CONSUMER, BEAT = -1, -2
 """What is started again beside the children, which have slots from 0 on."""
 
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+"""Signals that end the worker; a SIGHUP before or after them restarts nothing."""
 
 
 @dataclass(slots=True)
@@ -81,8 +81,7 @@ class Manager:
         self._leaving: set[int] = set()
         self._killed: set[int] = set()
         self._grace: dict[int, tuple[int, float]] = {}
-        self._due: dict[int, float] = {}
-        self._delays: dict[int, float] = {}
+        self._respawns = Respawns()
         self._signals: deque[int] = deque()
         self._wake_ups = WakeUps()
         self._selector = selectors.DefaultSelector()
@@ -121,6 +120,7 @@ class Manager:
             if self._takes_signals:
                 self._give_signals_back(before)
             self._close()
+        self.restart_wanted = self.restart_wanted and ENDING.isdisjoint(self._signals)
         if self._boot_failure is not None:
             raise BootError(self._boot_failure)
         return self._exit_code
@@ -130,8 +130,8 @@ class Manager:
         return self._stopping is not None and nobody
 
     def _wait(self) -> None:
-        instants = [*self._due.values(), *(until for _, until in self._grace.values())]
-        dues = (self._deadline, self._desk.next_due(), self._silence.next_due())
+        instants = [until for _, until in self._grace.values()]
+        dues = (self._deadline, self._respawns.next_due(), self._desk.next_due(), self._silence.next_due())
         instants += filter(None, dues)
         timeout = max(0.0, min(instants) - time.monotonic()) if instants else None
         for key, mask in self._selector.select(timeout):
@@ -170,6 +170,8 @@ class Manager:
         self._signals.append(signum)
 
     def _on_signal(self, signum: int) -> None:
+        if signum in ENDING:
+            self.restart_wanted = False  # whoever wants it to end wants that also of one that is about to restart
         if signum == signal.SIGTERM:
             remapped = os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
             self._stop("soft" if remapped or self._stopping else "warm", signum)
@@ -182,8 +184,8 @@ class Manager:
             self._stop("soft" if self._interrupted else "warm", signum)
             self._interrupted = True
         elif signum == signal.SIGHUP:
-            self.restart_wanted = not sys.stdin or not sys.stdin.isatty()
-            if self.restart_wanted:
+            if self._stopping is None and not (sys.stdin and sys.stdin.isatty()):
+                self.restart_wanted = True
                 self._say(f"Restarting celery worker ({' '.join(sys.orig_argv)})")
             self._stop("warm", signum)
         elif signum == signal.SIGUSR1:
@@ -203,7 +205,7 @@ class Manager:
         self._deadline = (
             time.monotonic() + self.config.stop_seconds(mode) + self.config.wait_time_seconds + STOP_MARGIN_SECONDS
         )
-        self._due.clear()
+        self._respawns.keep_only()
         self._end_beat()
         self._desk.stopping()
         self._silence.end()
@@ -272,9 +274,7 @@ class Manager:
             self._fleet.kill(self._consumer)
 
     def _respawn_due(self) -> None:
-        now = time.monotonic()
-        for slot in [slot for slot, due in self._due.items() if due <= now]:
-            del self._due[slot]
+        for slot in self._respawns.take_due(time.monotonic()):
             if self._stopping is None:
                 if slot == CONSUMER:
                     self._start_generation()
@@ -283,15 +283,9 @@ class Manager:
                 else:
                     self._start_child(slot)
 
-    def _schedule(self, slot: int, born: float, most: float = RESPAWN_MOST_SECONDS) -> None:
-        """Start again: at once, or after a doubled delay of ``most`` seconds if it lived but a moment."""
-        if self._stopping is not None:
-            return
-        now = time.monotonic()
-        short = now - born < SHORT_LIFE_SECONDS
-        delay = min(most, max(0.5, self._delays.get(slot, 0.0) * 2)) if short else 0.0
-        self._delays[slot] = delay
-        self._due[slot] = now + delay
+    def _schedule(self, slot: int, born: float, most: float = respawns.MOST_SECONDS) -> None:
+        if self._stopping is None:
+            self._respawns.add(slot, born, time.monotonic(), most)
 
     # -- endings -----------------------------------------------------------------------------------
 
@@ -321,10 +315,10 @@ class Manager:
             self._boot_failure = "a child process could not start; the lines above say why"
             self._stop("cold", None)
         if slot in self._slots:
-            short = time.monotonic() - child.born < SHORT_LIFE_SECONDS and not child.works
+            short = time.monotonic() - child.born < respawns.SHORT_LIFE_SECONDS and not child.works
             since = self._empty_since.get(slot) if short else None
             self._empty_since[slot] = since or time.monotonic()
-            most = RESPAWN_AFTER_WORK_SECONDS if child.works else RESPAWN_MOST_SECONDS
+            most = respawns.AFTER_WORK_SECONDS if child.works else respawns.MOST_SECONDS
             self._schedule(slot, child.born, most if ending.code != 0 else 0.0)
 
     def _on_consumer_ended(self, ending: Ending) -> None:
@@ -336,10 +330,10 @@ class Manager:
             self._control = None
         self._leaving.update(child.ident for child in self._children.values())
         self._children.clear()
-        self._due = {slot: due for slot, due in self._due.items() if slot == BEAT}
+        self._respawns.keep_only(BEAT)
         if self._boot_failure is not None:
             self._stopping = self._stopping or "cold"
-            self._due.clear()
+            self._respawns.keep_only()
             self._end_beat()
             self._deadline = self._deadline or time.monotonic() + STOP_MARGIN_SECONDS
         elif self._stopping is None:
@@ -440,7 +434,7 @@ class Manager:
             return
         self._slots -= gone
         for slot in gone:
-            self._due.pop(slot, None)
+            self._respawns.drop(slot)
             self._empty_since.pop(slot, None)
         self.tell_consumer({"concurrency": len(self._slots)})
         self.tell_consumer({"retire": sorted(gone)})  # one may have got a child since the consumer chose it
@@ -458,7 +452,7 @@ class Manager:
                 yield Fuse(now, f"{name} (process {ident}) {trouble}", curable=True)
         for slot, since in self._empty_since.items():
             child = self._children.get(slot)
-            if self._stopping is None and (child is None or now - child.born < SHORT_LIFE_SECONDS):
+            if self._stopping is None and (child is None or now - child.born < respawns.SHORT_LIFE_SECONDS):
                 yield Fuse(
                     since + SILENCE_SECONDS, f"slot {slot} has had no child that lives for {SILENCE_SECONDS:.0f} s"
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections import Counter
@@ -233,3 +234,26 @@ def test_hup_restarts_the_worker_in_its_own_process(sqs, start_worker, send):
     worker.diary.wait("run", 1, 60)
     assert worker.process.poll() is None
     assert worker.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "order", [(signal.SIGHUP, signal.SIGTERM), (signal.SIGTERM, signal.SIGHUP)], ids=["hup", "term"]
+)
+def test_a_worker_that_is_to_end_does_not_restart_whatever_else_it_was_told(sqs, start_worker, send, tmp_path, order):
+    """A deploy that came a moment after a SIGHUP left the old application running for good."""
+    # given a worker that is kept from ending by a task
+    os.mkfifo(tmp_path / "gate")
+    sqs.create("emails")
+    worker = start_worker("-Q", "emails", "-c", "1", "worker_soft_shutdown_timeout=20")
+    send("pass_gate", "emails", "long", str(tmp_path / "gate"))
+    worker.diary.wait("start", 1)
+
+    # when it gets both signals, one after the other
+    worker.send_signal(order[0])
+    worker.wait_logged("Warm shutdown")
+    worker.send_signal(order[1])
+    with (tmp_path / "gate").open("w"):
+        pass
+
+    # then it ends
+    assert worker.wait() == 0
