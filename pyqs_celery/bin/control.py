@@ -12,7 +12,7 @@ from pyqs_celery.app.control import CONTROLS, NOWHERE, WHAT_TO_DO
 from pyqs_celery.bin.context import GlobalOptions, load_app
 from pyqs_celery.bin.errors import UsageError
 from pyqs_celery.bin.exit_codes import EX_FAILURE, EX_OK
-from pyqs_celery.bin.inspect import destinations, nobody, not_recognized, say
+from pyqs_celery.bin.inspect import asks_workers, destinations, nobody, not_recognized, say
 
 OPTIONAL = {"pool_grow": 0, "pool_shrink": 0, "time_limit": 2}
 """How many arguments must be given where not all must."""
@@ -24,11 +24,8 @@ MARKS = {"revoke": 0, "terminate": 1}
 @click.command()
 @click.argument("command", required=False)
 @click.argument("arguments", nargs=-1)
-@click.option("-t", "--timeout", type=float, default=1.0, show_default=True, help="Seconds to wait for answers.")
-@click.option("-d", "--destination", help="Node names, separated by commas. Default: all of this user's on this host.")
-@click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON.")
+@asks_workers
 @click.option("--list", "as_list", is_flag=True, help="Print what workers do when asked.")
-@click.option("--control-dir", help="The folder of the workers' sockets.")
 @click.pass_obj
 def control(
     options: GlobalOptions,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pprint import pformat
 from textwrap import indent
 from typing import Any
@@ -14,11 +14,29 @@ from pyqs_celery import nodes
 from pyqs_celery.app.control import INSPECTS, WHAT_TO_DO
 from pyqs_celery.bin.context import GlobalOptions, load_app
 from pyqs_celery.bin.errors import NobodyReplied, UsageError
+from pyqs_celery.bin.options import Command
 from pyqs_celery.bin.output import styled, to_json
 from pyqs_celery.worker.nodenames import node_name
 
 OF_THE_APPLICATION = ("conf", "registered", "report")
 """What an application answers by itself where no worker runs."""
+
+
+ASKING: tuple[Callable[[Any], Any], ...] = (
+    click.option("-t", "--timeout", type=float, default=1.0, show_default=True, help="Seconds to wait for answers."),
+    click.option(
+        "-d", "--destination", help="Node names, separated by commas. Default: all of this user's on this host."
+    ),
+    click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON."),
+    click.option("--control-dir", help="The folder of the workers' sockets."),
+)
+
+
+def asks_workers(command: Command) -> Command:
+    """Give a command the options of all that ask running workers: timeout, destination, as_json and control_dir."""
+    for option in reversed(ASKING):
+        command = option(command)
+    return command
 
 
 def destinations(given: str | None) -> list[str] | None:
@@ -78,11 +96,8 @@ def _list(kind: str, commands: Mapping[str, str]) -> None:
 @click.command(context_settings={"ignore_unknown_options": False})
 @click.argument("command", required=False)
 @click.argument("arguments", nargs=-1)
-@click.option("-t", "--timeout", type=float, default=1.0, show_default=True, help="Seconds to wait for answers.")
-@click.option("-d", "--destination", help="Node names, separated by commas. Default: all of this user's on this host.")
-@click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON.")
+@asks_workers
 @click.option("--list", "as_list", is_flag=True, help="Print what can be asked.")
-@click.option("--control-dir", help="The folder of the workers' sockets.")
 @click.pass_obj
 def inspect(
     options: GlobalOptions,
@@ -144,10 +159,7 @@ def _of_the_application(options: GlobalOptions, command: str, *, as_json: bool) 
 
 
 @click.command()
-@click.option("-t", "--timeout", type=float, default=1.0, show_default=True, help="Seconds to wait for answers.")
-@click.option("-d", "--destination", help="Node names, separated by commas. Default: all of this user's on this host.")
-@click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--control-dir", help="The folder of the workers' sockets.")
+@asks_workers
 @click.pass_obj
 def status(
     options: GlobalOptions, /, timeout: float, destination: str | None, as_json: bool, control_dir: str | None
