@@ -16,17 +16,16 @@ from typing import Literal
 from pyqs_celery.broker.client import BatchResult, EntryError, SqsClient
 from pyqs_celery.broker.dead_letters import copy_of, dead_letter
 from pyqs_celery.broker.delivery import Delivery, Outgoing, QueueInfo
+from pyqs_celery.broker.limits import BATCH_ENTRIES, MAX_VISIBILITY_SECONDS
 from pyqs_celery.broker.publisher import batches
 from pyqs_celery.broker.queues import dead_letter_attributes, find_predefined
 from pyqs_celery.exceptions import BrokerError, BrokerUnavailable, QueueDoesNotExist
 from pyqs_celery.utils.backoff import backoff, longest_wait
 from pyqs_celery.utils.log import Troubles
-from pyqs_celery.worker.core.deferral import MAX_VISIBILITY_SECONDS
 from pyqs_celery.worker.core.values import Ack, DeadLetter, Hop, Release, Settled
 from pyqs_celery.worker.io import IoThreads
 
 logger = logging.getLogger("celery.worker.consumer.consumer")
-BATCH = 10
 FLUSH_SECONDS = 0.05
 FLUSH_AT_ONCE_SECONDS = 0.005
 """For what somebody waits for: releases, and FIFO deletions, which let the next of their group run."""
@@ -152,7 +151,7 @@ class Acker:
         batch = self._waiting.setdefault(key, Batch(due))
         batch.due = min(batch.due, due)
         batch.entries.append(entry)
-        if len(batch.entries) == BATCH:
+        if len(batch.entries) == BATCH_ENTRIES:
             self._send_off(key)
 
     def _send_off(self, key: tuple[str, Kind, str]) -> None:

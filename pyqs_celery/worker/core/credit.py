@@ -6,10 +6,9 @@ ten, and for tasks of a second or more it is empty, so that nothing waits here w
 
 from __future__ import annotations
 
+from pyqs_celery.broker.limits import BATCH_ENTRIES
 from pyqs_celery.worker.core.values import CoreConfig
 
-BATCH = 10
-"""The most messages one ReceiveMessage returns (AWS: ReceiveMessage)."""
 SMOOTHING = 0.2
 HORIZON_SECONDS = 1.0
 BUFFER_FLOOR = 20
@@ -97,8 +96,8 @@ def wanted(
     free = max(capacity - in_hand, slots - (in_hand - stuck))
     if free > 0:
         free = 1 if is_quiet else max(1, free - reserved)
-    if free >= BATCH:
-        return BATCH
+    if free >= BATCH_ENTRIES:
+        return BATCH_ENTRIES
     if queue_ready == 0 and free > 0:
         return free
     if queue_in_hand == 0 and capacity > slots:

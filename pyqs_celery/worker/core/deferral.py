@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-MAX_DELAY_SECONDS = 900
-"""The longest ``DelaySeconds`` of SQS (AWS: SQS message timers)."""
-MAX_VISIBILITY_SECONDS = 43_200
-"""The longest visibility timeout of SQS (AWS: ChangeMessageVisibility)."""
+from pyqs_celery.broker.limits import MAX_DELAY_SECONDS, MAX_VISIBILITY_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

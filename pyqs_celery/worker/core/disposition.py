@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyqs_celery.broker.delivery import Delivery
+from pyqs_celery.broker.limits import MAX_VISIBILITY_SECONDS
 from pyqs_celery.outcome import Outcome
-from pyqs_celery.worker.core.deferral import MAX_VISIBILITY_SECONDS
 from pyqs_celery.worker.core.values import QueuePolicy, TaskPolicy
 
 UNKNOWN_FIRST_SECONDS = 5

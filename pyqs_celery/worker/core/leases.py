@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pyqs_celery.broker.limits import BATCH_ENTRIES
 from pyqs_celery.worker.core.held import Held
 from pyqs_celery.worker.core.values import Extend
 
-BATCH = 10
 RENEW_AT = 1 / 3
 RETRY_AT = 1 / 6
 LAST_TRY_SECONDS = 1.0
@@ -54,8 +54,8 @@ def extensions(due: Iterable[Held]) -> list[Extend]:
         by_queue.setdefault(held.queue.name, []).append(held)
     made = []
     for queue, group in by_queue.items():
-        for start in range(0, len(group), BATCH):
-            part = group[start : start + BATCH]
+        for start in range(0, len(group), BATCH_ENTRIES):
+            part = group[start : start + BATCH_ENTRIES]
             made.append(
                 Extend(
                     queue,

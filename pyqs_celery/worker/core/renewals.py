@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pyqs_celery.broker.limits import BATCH_ENTRIES
 from pyqs_celery.worker.core import leases
 from pyqs_celery.worker.core.held import Held
 from pyqs_celery.worker.core.ledger import Ledger
@@ -63,7 +64,7 @@ class Renewals:
         due, self._due = [held for held in self._due if held.keeps_lease], []
         if not due:
             return
-        if len(due) % leases.BATCH:
+        if len(due) % BATCH_ENTRIES:
             queues = {held.queue.name for held in due}
             for held in self._ledger:
                 wanted = held.queue.name in queues and held.keeps_lease and not held.extending
