@@ -32,6 +32,8 @@ SETTLE_SECONDS = 5.0
 EARLY_SECONDS = 0.05
 SENDING_ACTIONS = ("SendMessage", "SendMessageBatch")
 SETTLING = ("DeleteMessage", "DeleteMessageBatch", "ChangeMessageVisibility", "ChangeMessageVisibilityBatch")
+CLAIM_SECONDS = 45.0
+"""How long a worker that dies may hold up the completion of a chord: its claim, and as long for its call of the body."""
 CONTINUED = frozenset({"member", "step", "spawning"})
 """Kinds that send something when they run, or after it."""
 LOSING = frozenset(
@@ -174,6 +176,7 @@ class Account:
         self._faults: list[Event] = []
         self._fault_times: list[float] = []
         self._events: dict[str, list[Event]] = defaultdict(list)
+        self._unseen: dict[str, list[Event]] = defaultdict(list)  # duplicates of messages that no run had, by queue
         self._doubled: set[str] = set()
 
     # -- in ----------------------------------------------------------------------------------------
@@ -223,12 +226,15 @@ class Account:
     def take_events(self, events: Iterable[Event]) -> None:
         """SQS's log, in its order. Call ``messages_of_interest`` before, to leave out what is not needed."""
         wanted = self.messages_of_interest()
+        ran = {run.began.message for history in self.tasks.values() for run in history.runs}
         for event in events:
             if event.event == "fault":
                 self._faults.append(event)
                 self._fault_times.append(event.at)
             elif event.message in wanted:
                 self._events[event.message].append(event)
+            elif event.event == "duplicate" and event.message not in ran:
+                self._unseen[event.queue].append(event)
 
     # -- out ---------------------------------------------------------------------------------------
 
@@ -330,8 +336,8 @@ class Account:
         """Why a task that ran runs again, if there is a reason."""
         same = [each for each in earlier if each.began.message == run.began.message]
         if not same:
-            return self._why_two_messages(before, run) or self._why_two_copies(task, run)
-        return self._planned(same[-1], run) or self._why_again(same[-1], run)
+            return self._why_two_messages(before, run) or self._why_two_copies(task, before, run)
+        return self._planned(same[-1], run) or self._why_again(same[-1], run) or self._held_up(same)
 
     def _why_again(self, before: Run, run: Run) -> str | None:
         """The same message was delivered again."""
@@ -400,13 +406,33 @@ class Account:
             return self._disturbed_hop(instants)
         return None
 
-    def _why_two_copies(self, task: str, run: Run) -> str | None:
-        """It was sent twice since an answer was lost, and each of the two then went its way as a delayed copy."""
+    def _why_two_copies(self, task: str, before: Run, run: Run) -> str | None:
+        """It was sent twice since an answer was lost, or delivered twice; each went its way as a delayed copy."""
         sending = self.tasks[task].sending
         if run.began.kind != "late" or sending is None:
             return None
         struck = self._struck(sending.queue, SENDING_ACTIONS, sending.at - 1, sending.at + 11, DOUBLING)
-        return f"fault: {struck}" if struck else None
+        if struck:
+            return f"fault: {struck}"
+        last = max(before.began.sent_at, run.began.sent_at)
+        twice = any(sending.at <= event.at <= last for event in self._unseen[sending.queue]) or any(
+            event.event == "duplicate" and event.at <= each.began.at
+            for each in (before, run)
+            for event in self._events[each.began.message]
+        )
+        return "SQS delivered it twice" if twice else None
+
+    def _held_up(self, earlier: list[Run]) -> str | None:
+        """A member of a chord whose worker died had claimed the chord's end, and its next delivery found that claim."""
+        *others, last = earlier
+        if last.began.kind != "member":
+            return None
+        for dead in others:
+            until = min(dead.end or last.began.at, last.began.at) + SETTLE_SECONDS
+            kind = self._its_process(dead, until) or self._its_worker(dead, until)
+            if kind and last.began.at <= dead.began.at + CLAIM_SECONDS:
+                return f"{kind}, and then its claim"
+        return None
 
     def _disturbed_hop(self, instants: list[float]) -> str | None:
         """The consumer of any worker may have been the one that made the copy."""

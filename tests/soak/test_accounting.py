@@ -257,6 +257,78 @@ def test_an_answer_lost_elsewhere_or_long_after_explains_no_second_copy(story):
     assert story.faults == {"unexplained": [TASK]}
 
 
+def copied_late(story):
+    """A late task without a delay of SQS's own, of which two copies with a delay ran."""
+    story.sends(kind="late", due=25.0).runs(26, kind="late", sent_at=13.0)
+    return story.runs(27, kind="late", message="m2", sent_at=13.1)
+
+
+def test_a_first_message_that_came_twice_explains_two_copies_with_a_delay(story):
+    copied_late(story).sqs(Event(12.0, "duplicate", "work", "m0", "in flight"))
+
+    assert story.faults == {}
+
+
+def test_a_first_message_that_came_twice_and_ran_itself_explains_its_copy(story):
+    copied_late(story).sqs(Event(14.0, "duplicate", "work", "m2", "in flight"))
+
+    assert story.faults == {}
+
+
+def test_one_that_came_twice_only_after_it_ran_explains_nothing(story):
+    copied_late(story).sqs(Event(28.0, "duplicate", "work", "m2", "after its deletion"))
+
+    assert story.faults == {"unexplained": [TASK]}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Event(12.0, "duplicate", "elsewhere", "m0", "in flight"),
+        Event(14.0, "duplicate", "work", "m0", "in flight"),
+        Event(-1.0, "duplicate", "work", "m0", "in flight"),
+        Event(12.0, "duplicate", "work", "m9", "in flight"),
+        Event(12.0, "receive", "work", "m0"),
+    ],
+    ids=["another queue", "after both copies", "before it was sent", "a message known to be another's", "no duplicate"],
+)
+def test_what_came_twice_elsewhere_explains_no_second_copy(story, event):
+    story.sends(OTHER).runs(1, task=OTHER, message="m9")
+    copied_late(story).sqs(event)
+
+    assert story.faults == {"unexplained": [TASK]}
+
+
+def test_a_duplicate_of_an_unseen_message_explains_nothing_but_copies_with_a_delay(story):
+    story.sends().runs(1).runs(2, message="m2", sent_at=0.5)
+    story.sqs(Event(0.3, "duplicate", "work", "m0", "in flight"))
+
+    assert story.faults == {"unexplained": [TASK]}
+
+
+def member_runs(story, *begins):
+    story.sends(kind="member")
+    for count, at in enumerate(begins, 1):
+        story.runs(at, kind="member", count=count)
+    return story
+
+
+def test_the_claim_of_a_killed_worker_on_its_chord_explains_a_third_run(story):
+    member_runs(story, 1, 14, 40).suffers(killed("kill child", 1.5, pid=7))
+
+    assert story.faults == {}
+    assert story.account.verdict().explained == {"kill child": 1, "kill child, and then its claim": 1}
+
+
+def test_a_claim_explains_nothing_once_it_is_over_nor_for_other_kinds(story):
+    member_runs(story, 1, 60, 90).suffers(killed("kill child", 1.5, pid=7))
+    story.sends(OTHER)
+    for count, at in enumerate((1, 14, 40), 1):
+        story.runs(at, task=OTHER, message="m2", count=count)
+
+    assert story.faults == {"unexplained": [TASK, OTHER]}
+
+
 def test_a_send_that_was_refused_explains_none(story):
     story.sends().runs(1).runs(2, message="m2", sent_at=0.5)
     story.sqs(struck("500 SendMessageBatch", 0.1))
