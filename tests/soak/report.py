@@ -87,8 +87,8 @@ def _paragraphs(soak: Soak) -> Iterator[str]:
     for course in courses(measured.samples):
         yield (
             f"  {course.role} {course.pid}: {course.first_mib:.1f} to {course.last_mib:.1f} MiB, "
-            f"{course.slope_mib:+.2f} MiB for 200,000 tasks; descriptors {course.descriptors[0]} then "
-            f"{course.descriptors[1]}; threads {course.threads[0]} then {course.threads[1]}"
+            f"{course.slope_mib:+.2f} MiB for 200,000 tasks; descriptors {'/'.join(map(str, course.descriptors))} "
+            f"in each quarter; threads {course.threads[0]} then {course.threads[1]}"
         )
     if measured.stalls:
         yield f"the machine stood still {len(measured.stalls)} times, {sum(s.end - s.begin for s in measured.stalls):.1f}s in all"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ SLOPE_MOST_MIB = 5.0
 ENOUGH_TASKS = 100_000
 """Fewer say nothing about a slope for 200,000, nor about connections that are opened as they are needed."""
 MORE_DESCRIPTORS = 16
-"""Connections to SQS are kept once they are open: as many as were ever busy at once, until a client is made anew."""
+"""Connections to SQS are kept once they are open: as many as were ever busy at once, until a client is made anew. So a burst of
+trouble may raise their number once; a leak raises it again and again."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Course:
     last_mib: float
     slope_mib: float
     """For 200,000 tasks."""
-    descriptors: tuple[int, int]
-    """The fewest in the first and in the second half: connections come and go with trouble, a leak raises the floor."""
+    descriptors: tuple[int, ...]
+    """The fewest in each quarter: connections come and go with trouble, a leak raises the floor from each quarter to the next."""
     threads: tuple[int, int]
     done: int
 
@@ -47,10 +49,10 @@ class Course:
         found = []
         if self.done >= ENOUGH_TASKS and self.slope_mib > SLOPE_MOST_MIB:
             found.append(f"{self.role} {self.pid} grows by {self.slope_mib:.1f} MiB for 200,000 tasks")
-        if self.done >= ENOUGH_TASKS and self.descriptors[1] > self.descriptors[0] + MORE_DESCRIPTORS:
-            found.append(
-                f"{self.role} {self.pid} had at least {self.descriptors[0]} descriptors, then {self.descriptors[1]}"
-            )
+        floors = self.descriptors
+        rises = all(earlier < later for earlier, later in itertools.pairwise(floors))
+        if self.done >= ENOUGH_TASKS and rises and floors[-1] > floors[0] + MORE_DESCRIPTORS:
+            found.append(f"{self.role} {self.pid} has ever more descriptors, at least {floors} in each quarter")
         return found
 
     def told(self) -> dict[str, Any]:
@@ -77,7 +79,8 @@ def courses(samples: list[Sample]) -> list[Course]:
         rows = [(sample.done, usage) for sample in judged for usage in sample.usages if usage.pid == last.pid]
         if len(rows) < len(judged) or len(rows) < 2:
             continue
-        half = len(rows) // 2
+        half, quarter = len(rows) // 2, max(1, len(rows) // 4)
+        quarters = range(0, 4 * quarter, quarter) if len(rows) >= 4 else (0, half)
         early, late = [usage for _, usage in rows[:half]], [usage for _, usage in rows[half:]]
         found.append(
             Course(
@@ -87,7 +90,7 @@ def courses(samples: list[Sample]) -> list[Course]:
                 rows[0][1].kib / 1024,
                 last.kib / 1024,
                 slope([(done, usage.kib / 1024) for done, usage in rows]) * PER_TASKS,
-                (min(usage.descriptors for usage in early), min(usage.descriptors for usage in late)),
+                tuple(min(usage.descriptors for _, usage in rows[part : part + quarter]) for part in quarters),
                 (min(usage.threads for usage in early), min(usage.threads for usage in late)),
                 rows[-1][0] - rows[0][0],
             )
