@@ -10,7 +10,7 @@ from base64 import b64decode, b64encode
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 MAX_MESSAGE_BYTES = 1_048_576
 """AWS raised the limit from 256 KiB to 1 MiB in 2025 (AWS: SendMessage)."""
@@ -42,11 +42,14 @@ class Message:
     dedup: str | None = None
     sequence: int = 0
     source_arn: str | None = None
+    _md5: str = ""
 
     @property
     def md5(self) -> str:
         """MD5OfBody."""
-        return hashlib.md5(self.body.encode("utf-8"), usedforsecurity=False).hexdigest()
+        if not self._md5:
+            self._md5 = hashlib.md5(self.body.encode("utf-8"), usedforsecurity=False).hexdigest()
+        return self._md5
 
 
 class Queue:
@@ -153,7 +156,7 @@ class Queue:
 
     def give_receipt(self, message: Message) -> str:
         """A new receipt handle; older ones stay known so that a late use of them can be told from nonsense."""
-        packed = struct.pack(">16sQ", UUID(message.id).bytes, self.next_number())
+        packed = struct.pack(">16sQ", bytes.fromhex(message.id.replace("-", "")), self.next_number())
         message.receipt = b64encode(packed).decode("ascii")
         self.receipts[message.receipt] = message
         return message.receipt

@@ -34,7 +34,15 @@ CORAL = {
 
 
 class Server:
-    """One embedded SQS on one port. ``clock`` gives epoch seconds to the store."""
+    """One embedded SQS on one port. ``clock`` gives epoch seconds to the store.
+
+    ``connection``, ``read_json`` and ``write_json`` are what a faster front puts other parts in place of
+    (``benchmarks/endpoint.py``).
+    """
+
+    connection: type[HttpConnection] = HttpConnection
+    read_json: Callable[[bytes], Any] = staticmethod(json.loads)
+    write_json: Callable[[Any], bytes] = staticmethod(dumps)
 
     def __init__(
         self,
@@ -61,7 +69,7 @@ class Server:
 
     async def listen(self, host: str, port: int) -> int:
         """Open the port (0: any free one) and give its number."""
-        self._server = await self.loop.create_server(lambda: HttpConnection(self.handle), host, port, backlog=1024)
+        self._server = await self.loop.create_server(lambda: self.connection(self.handle), host, port, backlog=1024)
         bound = int(self._server.sockets[0].getsockname()[1])
         self.store.endpoint = f"http://{host}:{bound}"
         return bound
@@ -109,7 +117,7 @@ class Server:
         action = target.rsplit(".", 1)[-1]
         self.action_counts[action] += 1
         try:
-            arguments = json.loads(request.body) if request.body else {}
+            arguments = self.read_json(request.body) if request.body else {}
         except ValueError as exc:
             self._refuse(connection, ApiError("SerializationException", f"The request is not JSON: {exc}"))
             return
@@ -178,7 +186,7 @@ class Server:
             self._refuse(connection, exc)
 
     def _answer(self, connection: HttpConnection, answer: dict[str, Any]) -> None:
-        self._after(self._half_latency(), partial(connection.write, 200, dumps(answer)))
+        self._after(self._half_latency(), partial(connection.write, 200, self.write_json(answer)))
 
     def _refuse(self, connection: HttpConnection, error: ApiError) -> None:
         prefix = "com.amazon.coral.service#" if error.code in CORAL else "com.amazonaws.sqs#"
