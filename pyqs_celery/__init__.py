@@ -14,18 +14,12 @@ if TYPE_CHECKING:
     from pyqs_celery._state import current_app, current_task
     from pyqs_celery.alias import install_as_celery
     from pyqs_celery.app import Celery, Task, app_or_default, shared_task
-    from pyqs_celery.canvas import (  # type: ignore[no-redef]
-        Signature,
-        chain,
-        chord,
-        chunks,
-        group,
-        maybe_signature,
-        signature,
-        subtask,
-        xmap,
-        xstarmap,
-    )
+    from pyqs_celery.canvas.chain import chain
+    from pyqs_celery.canvas.chord import chord
+    from pyqs_celery.canvas.group import group
+    from pyqs_celery.canvas.maps import chunks, xmap, xstarmap
+    from pyqs_celery.canvas.signature import Signature, maybe_signature, signature
+    from pyqs_celery.canvas.signature import signature as subtask
     from pyqs_celery.decorator import task
     from pyqs_celery.utils.ids import uuid
 
@@ -88,16 +82,13 @@ _MODULES = frozenset(
 
 
 def __getattr__(name: str) -> Any:
-    import importlib
+    from pyqs_celery.utils.lazy import first_use
 
     if name in _MODULES:
+        import importlib
+
         return importlib.import_module(f"pyqs_celery.{name}")
-    home = _HOME.get(name)
-    if home is not None:
-        value = getattr(importlib.import_module(home), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'pyqs_celery' has no attribute {name!r}")
+    return first_use(globals(), _HOME, name)
 
 
 def __dir__() -> list[str]:

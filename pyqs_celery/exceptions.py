@@ -45,19 +45,42 @@
          +- CDeprecationWarning, CPendingDeprecationWarning
 
 ``*`` also derives from kombu's class of the same meaning, ``**`` also from kombu's
-``OperationalError``, so ``except`` clauses written for Celery keep working. A class's docstring is
-its default message. Names and meanings: https://docs.celeryq.dev/en/stable/reference/celery.exceptions.html
+``OperationalError``, so ``except`` clauses written for Celery keep working. Those are in ``kombu_errors.py``, and are
+imported when one of them is first asked for, so that a process which only sends loads no kombu: the modules that it needs
+write ``exceptions.InvalidRequest`` where they raise or catch one. A class's docstring is its default message.
+Names and meanings: https://docs.celeryq.dev/en/stable/reference/celery.exceptions.html
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from kombu.exceptions import ContentDisallowed as _KombuContentDisallowed
-from kombu.exceptions import DecodeError as _KombuDecodeError
-from kombu.exceptions import OperationalError
+from pyqs_celery.utils.lazy import first_use
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from types import TracebackType
+
+    from kombu.exceptions import EncodeError as EncodeError  # noqa: PLC0414 - given away, though it is not ours
+    from kombu.exceptions import OperationalError
+
+    from pyqs_celery.kombu_errors import (
+        AccessDenied,
+        BatchError,
+        BodyDecodeError,
+        BrokerError,
+        BrokerUnavailable,
+        CannotVerify,
+        ContentDisallowed,
+        EnvelopeError,
+        InvalidRequest,
+        MessageTooLarge,
+        MissingExtra,
+        QueueDoesNotExist,
+        ReceiptExpired,
+        Throttled,
+        UnacceptedContent,
+    )
 
 __all__ = (
     "AccessDenied",
@@ -135,10 +158,6 @@ class ImproperlyConfigured(CeleryError):
 
 class SecurityError(CeleryError):
     """Something was refused for safety's sake."""
-
-
-class ContentDisallowed(SecurityError, _KombuContentDisallowed):
-    """The content type of a message is not in accept_content."""
 
 
 # --- control flow --------------------------------------------------------------------------------
@@ -303,103 +322,8 @@ class WireError(CeleryError):
     """The message is not what it claims to be."""
 
 
-class EnvelopeError(WireError, _KombuDecodeError):
-    """The outer text of the message cannot be read."""
-
-
 class ForeignMessage(WireError):
     """The message is readable but neither Celery's nor PyQS's."""
-
-
-class BodyDecodeError(WireError, _KombuDecodeError):
-    """The arguments of the message cannot be read."""
-
-
-class MissingExtra(BodyDecodeError):
-    """Reading the message needs an optional dependency that is not installed here."""
-
-
-class CannotVerify(BodyDecodeError):
-    """The message is signed, and there are no certificates here that could tell whether rightly."""
-
-
-class UnacceptedContent(WireError, ContentDisallowed):
-    """The content type of the message is not in accept_content."""
-
-
-# --- the broker ----------------------------------------------------------------------------------
-
-
-class BrokerError(CeleryError, OperationalError):
-    """SQS refused a request or did not answer.
-
-    ``code`` is SQS's error code where there was one, ``queue`` the SQS queue name, ``retryable`` (on the
-    class) whether the same request may succeed later.
-    """
-
-    retryable = False
-
-    def __init__(self, message: str = "", *, code: str | None = None, queue: str | None = None) -> None:
-        self.code = code
-        self.queue = queue
-        super().__init__(*((message,) if message else ()))
-
-
-class MessageTooLarge(BrokerError):
-    """The message is over the queue's size limit; nothing was sent."""
-
-    def __init__(
-        self, message: str = "", *, size: int = 0, limit: int = 0, code: str | None = None, queue: str | None = None
-    ) -> None:
-        self.size = size
-        self.limit = limit
-        super().__init__(message, code=code, queue=queue)
-
-
-class QueueDoesNotExist(BrokerError):
-    """There is no such queue in this account and region."""
-
-
-class AccessDenied(BrokerError):
-    """The credentials do not allow this action on this queue."""
-
-
-class InvalidRequest(BrokerError):
-    """SQS refuses the request as it stands."""
-
-
-class Throttled(BrokerError):
-    """SQS asks to slow down."""
-
-    retryable = True
-
-
-class BrokerUnavailable(BrokerError):
-    """SQS cannot be reached, or fails."""
-
-    retryable = True
-
-
-class ReceiptExpired(BrokerError):
-    """The lease on the message was lost; it will be seen again."""
-
-
-class BatchError(BrokerError):
-    """Some entries of a batch failed.
-
-    ``failed`` holds ``(id, code, message)`` for each.
-    """
-
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        failed: tuple[tuple[str, str, str], ...] = (),
-        code: str | None = None,
-        queue: str | None = None,
-    ) -> None:
-        self.failed = failed
-        super().__init__(message, code=code, queue=queue)
 
 
 # --- the worker ----------------------------------------------------------------------------------
@@ -485,3 +409,21 @@ def reraise(
     if value.__traceback__ is not tb:
         raise value.with_traceback(tb)
     raise value
+
+
+# --- those that are kombu's as well --------------------------------------------------------------
+
+_OF_KOMBU = dict.fromkeys(
+    "AccessDenied BatchError BodyDecodeError BrokerError BrokerUnavailable CannotVerify ContentDisallowed EnvelopeError "
+    "InvalidRequest MessageTooLarge MissingExtra QueueDoesNotExist ReceiptExpired Throttled UnacceptedContent".split(),
+    "pyqs_celery.kombu_errors",
+) | dict.fromkeys(("EncodeError", "OperationalError"), "kombu.exceptions")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        return first_use(globals(), _OF_KOMBU, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_OF_KOMBU})

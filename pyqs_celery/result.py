@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import cached_property
 from typing import Any
-
-from vine import promise
 
 from pyqs_celery import _state, states
 from pyqs_celery.exceptions import IncompleteStream, TaskRevokedError
@@ -68,7 +67,6 @@ class AsyncResult(ResultBase):
         self.app = app or _state.get_current_app()
         self.task_name = task_name
         self.parent = parent
-        self.on_ready = promise()
         self._backend = backend
         self._cache: dict[str, Any] | None = None
 
@@ -221,6 +219,13 @@ class AsyncResult(ResultBase):
     def throw(self, *args: Any, **kwargs: Any) -> None:
         """Hand an exception to those who asked by ``then``."""
         self.on_ready.throw(*args, **kwargs)
+
+    @cached_property
+    def on_ready(self) -> Any:
+        """A promise of vine's that is kept when the task is known to have ended."""
+        from vine import promise
+
+        return promise()
 
     def then(self, callback: Callable[..., Any], on_error: Any = None, weak: bool = False) -> Any:
         """Call ``callback(result)`` when somebody who waits for this object, or reads it, finds that the task has ended."""

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from vine import promise
-
 from pyqs_celery import _state, states
 from pyqs_celery.exceptions import ImproperlyConfigured
 from pyqs_celery.result_base import ResultBase, assert_will_not_block
@@ -223,6 +221,8 @@ class ResultSet(ResultBase):
 
     def then(self, callback: Callable[..., Any], on_error: Any = None, weak: bool = False) -> Any:
         """Call ``callback(self)`` when all members are known to have ended."""
+        from vine import promise
+
         done = promise(callback, (self,), on_error=on_error)
         left = {id(result) for result in self.results}
 

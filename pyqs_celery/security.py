@@ -14,6 +14,7 @@ from kombu import serialization
 from pyqs_celery import _state
 from pyqs_celery.exceptions import ImproperlyConfigured, MissingExtra, SecurityError, WireError
 from pyqs_celery.wire import serializers, signing
+from pyqs_celery.wire.dumping import dumps
 
 __all__ = ("disable_untrusted_serializers", "register_auth", "setup_security")
 
@@ -92,7 +93,7 @@ def _signer(
     def sign(value: Any) -> str:
         if private is None or certificate is None:
             raise SecurityError("Unable to serialize: there is no key to sign with")
-        content_type, encoding, body = serializers.dumps(value, serializer)
+        content_type, encoding, body = dumps(value, serializer)
         return signing.pack_signed(body, content_type, encoding, key=private, certificate=certificate, digest=digest)
 
     return sign

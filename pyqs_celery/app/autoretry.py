@@ -5,8 +5,6 @@ https://docs.celeryq.dev/en/stable/userguide/tasks.html#automatic-retry-for-know
 
 from __future__ import annotations
 
-import inspect
-import random
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
 
 def add_autoretry(task: Task) -> None:
     """Wrap ``run`` so that the exceptions of ``autoretry_for`` retry the task."""
+    import inspect
+
     original: Callable[..., Any] = task.run
     if inspect.iscoroutinefunction(original):
 
@@ -62,5 +62,7 @@ def backoff_delay(task: Task) -> int:
     most = int(getattr(task, "retry_backoff_max", 600))
     delay: int = min(most, factor * 2**task.request.retries)
     if getattr(task, "retry_jitter", True):
+        import random
+
         delay = random.randrange(delay + 1)
     return max(0, delay)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 import threading
 import warnings
 from collections import deque
 from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pyqs_celery import _state
-from pyqs_celery.app import builtins, config_sources, loader, routes, sending
+from pyqs_celery.app import builtins, config_sources, loader, routes
 from pyqs_celery.app.config import Settings
 from pyqs_celery.app.registry import TaskRegistry
 from pyqs_celery.app.results import RESULT_SETTINGS, Results
@@ -23,6 +21,9 @@ from pyqs_celery.local_proxy import Proxy, maybe_evaluate
 from pyqs_celery.utils.imports import symbol_by_name
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
     from typing_extensions import Self
 
     from pyqs_celery.broker.config import BrokerConfig
@@ -43,6 +44,7 @@ class Celery(Surface):
     registry_cls: Any = TaskRegistry
     loader_cls: Any = loader.Loader
     builtin_fixups: frozenset[str] = frozenset({"pyqs_celery.fixups.django:fixup"})
+    _publisher: Publisher | None = None
 
     def __init__(
         self,
@@ -82,7 +84,6 @@ class Celery(Surface):
         self._task: Any = None
         self._routes: list[Any] | None = None
         self._broker_config: BrokerConfig | None = None
-        self._publisher: Publisher | None = None
         self._results = Results(self)
         self._conf = self._new_settings(namespace)
         self._take_given(
@@ -119,9 +120,9 @@ class Celery(Surface):
         self._results.close()
 
     def _close_publisher(self) -> None:
-        if self._publisher is not None:
-            self._publisher.close()
-            self._publisher = None
+        made = vars(self).pop("_publisher", None)
+        if made is not None:
+            made.close()
 
     def __enter__(self) -> Self:
         return self
@@ -155,6 +156,8 @@ class Celery(Surface):
             self._routes = None
         if name.startswith("broker_"):
             self._broker_config = None
+            self._close_publisher()
+        if name in ("sqs_publish_timeout", "task_create_missing_queues"):
             self._close_publisher()
         if name.startswith(RESULT_SETTINGS):
             self._results.forget()
@@ -206,6 +209,7 @@ class Celery(Surface):
         values = fun() if callable(fun) else fun
         for key, value in values.items():
             self._conf._defaults.setdefault(key, value)
+        self._conf._known = {}
 
     @property
     def timezone(self) -> Any:
@@ -217,6 +221,8 @@ class Celery(Surface):
 
     def now(self) -> datetime:
         """The present, in the app's timezone."""
+        from pyqs_celery.app import sending
+
         return sending.utc_now().astimezone(self.timezone)
 
     # -- tasks -------------------------------------------------------------------------------------
@@ -343,6 +349,8 @@ class Celery(Surface):
 
         Options are those of ``Task.apply_async``: https://docs.celeryq.dev/en/stable/reference/celery.app.task.html
         """
+        from pyqs_celery.app import sending
+
         if self.conf.task_always_eager:
             warnings.warn(
                 AlwaysEagerIgnored("task_always_eager has no effect on send_task: the message is sent"), stacklevel=2
@@ -408,13 +416,24 @@ class Celery(Surface):
 
     def publisher(self) -> Publisher:
         """The way out; made at the first send, safe under threads and forks."""
-        if self._publisher is None:
+        found: Publisher | None = self._publisher
+        if found is None:
             from pyqs_celery.broker.publisher import Publisher
 
             conf = self.conf
             create, seconds = conf.task_create_missing_queues is not False, conf.sqs_publish_timeout
-            self._publisher = Publisher(self.broker_config(), create_missing=create, budget_seconds=seconds)
-        return self._publisher
+            made = Publisher(self.broker_config(), create_missing=create, budget_seconds=seconds)
+            found = vars(self).setdefault("_publisher", made)  # another thread may have been quicker
+        return found
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Send what is sent inside the block at its end, ten messages to a request: ``with app.batch(): ...``.
+
+        ``delay``, ``apply_async``, ``send_task`` and every canvas give their results at once, as ever. Nothing is sent if the
+        block raises. An asyncio task, greenlet or thread that runs meanwhile sends on its own, unless it was started with a copy
+        of the block's context. Raises BatchError, with what failed, if some messages could not be sent; all others are.
+        """
+        return self.publisher().batch()
 
     # -- results -----------------------------------------------------------------------------------
 
@@ -452,6 +471,8 @@ class Celery(Surface):
 
     def route_of(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> str:
         """The queue to which a call of this task would go."""
+        from pyqs_celery.app import sending
+
         found = sending.route(self, name, args, kwargs, options, self._tasks.get(name))
         return sending.destination(self, found)[0]
 
@@ -485,6 +506,8 @@ class Celery(Surface):
 
 def _same_function(task: Any, fun: Any) -> bool:
     """True if a task was made of this function, or of the one it becomes when its module is loaded again."""
+    import inspect
+
     made_of = inspect.unwrap(getattr(task, "__wrapped__", task))
     made_of = getattr(made_of, "__func__", made_of)
     names = ("__module__", "__qualname__")
@@ -492,6 +515,8 @@ def _same_function(task: Any, fun: Any) -> bool:
 
 
 def _place(task: Any) -> str:
+    import inspect
+
     return f"{task.__module__}.{getattr(inspect.unwrap(getattr(task, '__wrapped__', task)), '__qualname__', task.name)}"
 
 

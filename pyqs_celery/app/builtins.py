@@ -128,7 +128,7 @@ def _group(
     """Send the members of a group whose ids are given."""
     app = self.app
     found = app.result_from_tuple(result)
-    with app.publisher().batch():
+    with app.batch():
         for task in tasks:
             app.signature(task).clone(partial_args).apply_async(group_id=group_id, add_to_parent=False)
     parent = app.current_worker_task

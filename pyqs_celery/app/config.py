@@ -74,7 +74,7 @@ class Settings(MutableMapping[str, Any]):
     ``config_from_object``, then the defaults. Keys that are nobody's are kept as they are.
     """
 
-    _own = tuple("_load _on_read _lock _is_loading _source _changes _defaults _environ _on_change namespace".split())
+    _own = tuple("_load _on_read _lock _is_loading _source _changes _defaults _known _environ _on_change namespace".split())
 
     def __init__(
         self,
@@ -91,6 +91,7 @@ class Settings(MutableMapping[str, Any]):
         self._source: dict[str, Any] | None = None
         self._changes: dict[str, Any] = {}
         self._defaults: dict[str, Any] = {}
+        self._known: dict[str, Any] = {}
         self._environ = environ
         self._on_change = on_change
         self.namespace = namespace
@@ -133,11 +134,13 @@ class Settings(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         name = canonical(key, self.namespace) or key
         self._changes[name] = checked(name, value)
+        self._known = {}
         self._on_change(name)
 
     def __delitem__(self, key: str) -> None:
         name = canonical(key, self.namespace) or key
         found = self._changes.pop(name, _MISSING), self._read().pop(name, _MISSING)
+        self._known = {}
         if found == (_MISSING, _MISSING):
             raise KeyError(key)
         self._on_change(name)
@@ -156,12 +159,18 @@ class Settings(MutableMapping[str, Any]):
         return any(name in layer for layer in known)
 
     def __getattr__(self, key: str) -> Any:
+        known: dict[str, Any] = self.__dict__["_known"]  # this very one: a change meanwhile has put another in its place
+        if key in known:
+            return known[key]
         if key.startswith("__"):
             raise AttributeError(key)
         try:
-            return self[key]
+            found = self[key]
         except KeyError as exc:
             raise AttributeError(f"no setting is called {key!r}") from exc
+        if self._source is not None and canonical(key, self.namespace) not in _ENVIRONMENT:
+            known[key] = found
+        return found
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in self._own:

@@ -5,12 +5,10 @@ Names and defaults: https://docs.celeryq.dev/en/stable/userguide/configuration.h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Idle:
+class Idle(NamedTuple):
     """Settings of Celery's that change nothing here: their defaults, why, and whether somebody may miss what they did."""
 
     reason: str

@@ -5,13 +5,11 @@ Names, defaults and old names: https://docs.celeryq.dev/en/stable/userguide/conf
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One setting. ``kind`` is what its value must be: text, number, whole, flag, list, dict or any."""
 
     name: str
@@ -264,7 +262,8 @@ SETTINGS: dict[str, Setting] = _rows(
     ("worker_exit_when_idle", None, "number", "Seconds without a message after which a worker ends."),
     ("worker_ecs_task_protection", False, "flag", "Have ECS spare this task from scale-in while it is busy."),
     ("worker_ack_before_run", "nowait", "text", "nowait or wait: early acks wait for the deletion."),
-    ("worker_queue_concurrency", {}, "dict", "How many slots a queue may use at most."),
+    ("worker_queue_concurrency", {}, "dict", "How many slots a queue may use at most, by name or pattern; as -Q NAME=LIMIT."),
+    ("worker_queue_order", "weighted", "text", "The weights of -Q are turns (weighted), or the larger goes first (strict)."),
     ("worker_max_decompressed_bytes", 32 << 20, "whole", "Bytes that a compressed task body may unpack to."),
     ("pickle_allowed_classes", None, "any", "Globs of the classes that a pickle may name."),
 )

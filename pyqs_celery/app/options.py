@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyqs_celery.exceptions import CeleryWarning, ImproperlyConfigured
+
+if TYPE_CHECKING:
+    import inspect
 
 KNOWN = frozenset(
     "abstract acks_late acks_on_failure acks_on_failure_or_timeout acks_on_timeout autoretry_for base bind compression "
@@ -28,6 +30,8 @@ def typo_of(option: str) -> str | None:
     """The option that a name differs from by a letter or two; None for a known option and for any other name."""
     if option in KNOWN:
         return None
+    import difflib
+
     meant = difflib.get_close_matches(option, KNOWN, n=1, cutoff=0.8)
     return meant[0] if meant else None
 
@@ -65,8 +69,28 @@ def starts_per_second(rate: Any) -> float | None:
     return float(match[1]) / _PER[match[2] or "s"] or None
 
 
+def positional_counts(signature: inspect.Signature | None) -> range:
+    """How many arguments a call may have that has no keywords; empty where it takes more to tell."""
+    import inspect
+
+    if signature is None:
+        return range(0)
+    least = most = 0
+    for parameter in signature.parameters.values():
+        needed = parameter.default is parameter.empty
+        if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+            most, least = most + 1, least + needed
+        elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            most = sys.maxsize - 1
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY and needed:
+            return range(0)
+    return range(least, most + 1)
+
+
 def call_signature(fun: Callable[..., Any], bind: bool) -> inspect.Signature | None:
     """What a caller may pass; None where Python cannot tell."""
+    import inspect
+
     try:
         signature = inspect.signature(fun)
     except (TypeError, ValueError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from pyqs_celery.exceptions import NotRegistered
@@ -18,7 +17,7 @@ class TaskRegistry(dict[str, Any]):
 
     def register(self, task: Any) -> Any:
         """Add a task, or an instance of a task class, under its name."""
-        if inspect.isclass(task):
+        if isinstance(task, type):
             task = task()
         if not getattr(task, "name", None):
             raise ValueError(f"task class {type(task).__name__!r} must specify .name attribute")

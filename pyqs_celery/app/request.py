@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyqs_celery.wire.message import TaskMessage
+if TYPE_CHECKING:
+    from pyqs_celery.wire.message import TaskMessage
 
 _DEFAULTS: dict[str, Any] = {
     "id": None,

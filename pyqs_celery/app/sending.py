@@ -12,17 +12,16 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from kombu.exceptions import EncodeError
-
-from pyqs_celery import signals
+from pyqs_celery import exceptions, signals
 from pyqs_celery.app.grouping import deduplication_id, message_group
 from pyqs_celery.app.routes import find_route
 from pyqs_celery.broker.delivery import Outgoing
 from pyqs_celery.broker.limits import MAX_DELAY_SECONDS
-from pyqs_celery.exceptions import CeleryWarning, InvalidRequest
+from pyqs_celery.exceptions import CeleryWarning
+from pyqs_celery.utils import ids
 from pyqs_celery.utils.times import parse_iso, to_epoch
+from pyqs_celery.wire.call import TaskCall
 from pyqs_celery.wire.encode import build_parts, encode
-from pyqs_celery.wire.message import TaskCall
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -37,6 +36,17 @@ _CALL_FIELDS = frozenset(
     "root_id parent_id shadow chain replaced_task_nesting queue exchange routing_key serializer compression priority headers "
     "delivery_mode stamped_headers argsrepr kwargsrepr exchange_type origin message_attributes message_group_id".split()
 )
+_FIELD_OF = {
+    "group_id": "group",
+    **{
+        key: key
+        for key in "retries group_index chain chord root_id parent_id shadow ignore_result replaced_task_nesting "
+        "stamped_headers argsrepr kwargsrepr".split()
+    },
+}
+"""Options that go into a call as they are, and what they are called there."""
+_TIMES = frozenset({"eta", "countdown", "expires"})
+_NO_PROPERTIES = _CALL_FIELDS | _NOT_SENT
 
 
 def publish(app: Celery, name: str, args: Any, kwargs: Any, options: dict[str, Any], task: Any = None) -> str:
@@ -47,7 +57,7 @@ def publish(app: Celery, name: str, args: Any, kwargs: Any, options: dict[str, A
     """
     options = route(app, name, args, kwargs, options, task)
     queue, exchange, routing_key = destination(app, options)
-    task_id = options.get("task_id") or str(uuid.uuid4())
+    task_id = options.get("task_id") or ids.uuid()
     call = _task_call(app, name, args, kwargs, options, task_id, exchange, routing_key)
     protocol = app.conf.task_protocol
     parts = build_parts(call, protocol=1 if protocol == 1 else 2)
@@ -68,21 +78,23 @@ def publish(app: Celery, name: str, args: Any, kwargs: Any, options: dict[str, A
     try:
         text = encode(
             parts,
-            delivery_tag=str(uuid.uuid4()),
+            delivery_tag=ids.uuid(),
             serializer=options.get("serializer") or app.conf.task_serializer,
             compression=options.get("compression") or app.conf.task_compression,
             base64_body=config.base64_body,
             body_encoding=config.body_encoding,
         )
-    except EncodeError as exc:
-        raise EncodeError(f"task {name}[{task_id}] was not sent: an argument cannot be serialised: {exc}") from exc
+    except exceptions.EncodeError as exc:
+        raise exceptions.EncodeError(
+            f"task {name}[{task_id}] was not sent: an argument cannot be serialised: {exc}"
+        ) from exc
     delay = _delay(call.eta, properties, queue)
     outgoing = Outgoing(
         queue,
         text,
         delay_seconds=delay,
-        group_id=message_group(app, name, args, kwargs, options, properties, {**call.headers, **headers}),
-        deduplication_id=properties.get("MessageDeduplicationId") or _own_id(queue, call),
+        group_id=message_group(app, name, args, kwargs, options, properties, headers),
+        deduplication_id=_own_id(queue, call, properties.get("MessageDeduplicationId")),
         attributes=message_attributes(attributes),
     )
     app.publisher().send(outgoing, retries=retries(app, options))
@@ -97,7 +109,10 @@ def route(
     app: Celery, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: Any = None
 ) -> dict[str, Any]:
     """The options of a call with what ``task_routes`` says of it; what the caller says wins."""
-    found = find_route(app.routes, name, args or (), kwargs or {}, dict(options), task)
+    functions = app.routes
+    if not functions:
+        return dict(options)
+    found = find_route(functions, name, args or (), kwargs or {}, dict(options), task)
     return {**found, **{key: value for key, value in options.items() if value is not None or key not in found}}
 
 
@@ -116,9 +131,11 @@ def _task_call(
     app: Celery, name: str, args: Any, kwargs: Any, options: dict[str, Any], task_id: str, exchange: str, key: str
 ) -> TaskCall:
     args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
-    now = app.now()
-    eta = _moment(options.get("eta"), options.get("countdown"), now, "eta", "countdown")
-    expires, expiration = _expires(options.get("expires"), now)
+    eta = expires = expiration = None
+    if not _TIMES.isdisjoint(options):
+        now = app.now()
+        eta = _moment(options.get("eta"), options.get("countdown"), now, "eta", "countdown")
+        expires, expiration = _expires(options.get("expires"), now)
     if eta is not None and expires is not None and (to_epoch(expires) or 0) <= (to_epoch(eta) or 0):
         warnings.warn(
             f"task {name} expires ({expires}) before it may run ({eta}): it never will", CeleryWarning, stacklevel=6
@@ -126,33 +143,23 @@ def _task_call(
     stamped = options.get("stamped_headers")
     priority = options.get("priority")
     priority = app.conf.task_default_priority if priority is None else priority
+    sender, answers_to = _identity()
+    said = {_FIELD_OF[key]: value for key, value in options.items() if key in _FIELD_OF and value is not None}
     return TaskCall(
         name,
         task_id,
+        **said,
         args=args,
         kwargs=kwargs,
         eta=eta,
         expires=expires,
         expiration_ms=expiration,
-        retries=options.get("retries") or 0,
-        group=options.get("group_id"),
-        group_index=options.get("group_index"),
         callbacks=_signatures(options.get("link")),
         errbacks=_signatures(options.get("link_error")),
-        chain=options.get("chain"),
-        chord=options.get("chord"),
         timelimit=(options.get("time_limit"), options.get("soft_time_limit")),
-        root_id=options.get("root_id"),
-        parent_id=options.get("parent_id"),
-        shadow=options.get("shadow"),
-        ignore_result=options.get("ignore_result"),
-        replaced_task_nesting=options.get("replaced_task_nesting") or 0,
-        stamped_headers=stamped,
         stamps={header: options[header] for header in stamped or ()},
-        argsrepr=options.get("argsrepr"),
-        kwargsrepr=options.get("kwargsrepr"),
-        origin=options.get("origin") or origin(),
-        reply_to=options.get("reply_to") or reply_to(),
+        origin=options.get("origin") or sender,
+        reply_to=options.get("reply_to") or answers_to,
         utc=app.conf.enable_utc,
         headers=options.get("headers") or {},
         properties=_properties(options, stamped),
@@ -165,8 +172,9 @@ def _task_call(
 
 def _properties(options: dict[str, Any], stamped: Any) -> dict[str, Any]:
     """Keywords nobody knows are message properties, which is how MessageGroupId and its like travel."""
-    skipped = _CALL_FIELDS | _NOT_SENT | frozenset(stamped or ())
-    found = {key: value for key, value in options.items() if key not in skipped and value is not None}
+    found = {key: value for key, value in options.items() if key not in _NO_PROPERTIES and value is not None}
+    for header in stamped or ():
+        found.pop(header, None)
     if "origin" in options:
         found["origin"] = options["origin"]
     return found
@@ -221,7 +229,9 @@ def _delay(eta: str | None, properties: Mapping[str, Any], queue: str) -> int | 
         try:
             return int(asked)
         except (TypeError, ValueError) as exc:
-            raise InvalidRequest(f"DelaySeconds must be a number of seconds, not {asked!r}", queue=queue) from exc
+            raise exceptions.InvalidRequest(
+                f"DelaySeconds must be a number of seconds, not {asked!r}", queue=queue
+            ) from exc
     if eta is None or queue.endswith(".fifo"):
         return None
     at = to_epoch(eta)
@@ -246,7 +256,9 @@ def retries(app: Celery, options: Mapping[str, Any]) -> int | None:
     return None if most is None else max(0, int(most))
 
 
-def _own_id(queue: str, call: TaskCall) -> str | None:
+def _own_id(queue: str, call: TaskCall, given: Any) -> str | None:
+    if given:
+        return str(given)
     if not queue.endswith(".fifo"):
         return None
     facts = {"retries": call.retries, "replaced_task_nesting": call.replaced_task_nesting}
@@ -270,23 +282,23 @@ def message_attributes(value: Any) -> dict[str, Any]:
 
 def origin() -> str:
     """The header ``origin`` of a producer: ``gen<pid>@<host>``."""
-    _renew_identity()
-    return _IDENTITY.origin  # type: ignore[no-any-return]
+    return _identity()[0]
 
 
 def reply_to() -> str:
     """A name for this thread, as Celery's producers give one; only RPC results would use it."""
-    _renew_identity()
-    return _IDENTITY.reply_to  # type: ignore[no-any-return]
+    return _identity()[1]
 
 
-def _renew_identity() -> None:
+def _identity() -> tuple[str, str]:
+    """Both, which a process that was forked does not inherit."""
     pid = os.getpid()
     if getattr(_IDENTITY, "pid", None) != pid:
-        _IDENTITY.pid = pid
-        _IDENTITY.origin = f"gen{pid}@{socket.gethostname()}"
         text = f"{uuid.getnode():x}-{pid:x}-{threading.get_ident():x}"
-        _IDENTITY.reply_to = str(uuid.uuid3(uuid.NAMESPACE_OID, text))
+        _IDENTITY.names = f"gen{pid}@{socket.gethostname()}", str(uuid.uuid3(uuid.NAMESPACE_OID, text))
+        _IDENTITY.pid = pid
+    names: tuple[str, str] = _IDENTITY.names
+    return names
 
 
 def utc_now() -> datetime:

@@ -6,15 +6,14 @@ https://docs.celeryq.dev/en/stable/reference/celery.html
 from __future__ import annotations
 
 import os
-import platform
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from pyqs_celery import _state
+from pyqs_celery.utils import ids
 from pyqs_celery.utils.dispatch import Signal
 from pyqs_celery.utils.imports import symbol_by_name
 
@@ -158,16 +157,20 @@ class Surface:
 
     def uuid(self) -> str:
         """A new task id."""
-        return str(uuid.uuid4())
+        return ids.uuid()
 
     @property
     def oid(self) -> str:
         """A name of this process of the application."""
+        import uuid
+
         return str(uuid.uuid3(uuid.NAMESPACE_OID, f"{uuid.getnode():x}-{os.getpid():x}-{id(self):x}"))
 
     @property
     def thread_oid(self) -> str:
         """A name of this thread of it."""
+        import uuid
+
         return str(uuid.uuid3(uuid.NAMESPACE_OID, f"{self.oid}-{threading.get_ident():x}"))
 
     def either(self, default_key: str, *defaults: Any) -> Any:
@@ -195,6 +198,7 @@ class Surface:
 
     def bugreport(self) -> str:
         """Versions and settings, secrets left out, for a report."""
+        import platform
         from importlib.metadata import version
 
         from pyqs_celery.version import __version__

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-import uuid
 import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
-from pyqs_celery import _state
+from pyqs_celery import _state, exceptions
 from pyqs_celery.app.autoretry import add_autoretry
-from pyqs_celery.app.options import acks_late, call_signature, starts_per_second
+from pyqs_celery.app.options import acks_late, call_signature, positional_counts, starts_per_second
 from pyqs_celery.app.request import Context
 from pyqs_celery.app.retrying import Exhausted, is_last_receipt, is_native, retry_options, seconds_until
 from pyqs_celery.broker.limits import MAX_VISIBILITY_SECONDS
@@ -22,12 +20,13 @@ from pyqs_celery.exceptions import (
     Ignore,
     ImproperlyConfigured,
     MaxRetriesExceededError,
-    OperationalError,
     Reject,
     Retry,
 )
 
 if TYPE_CHECKING:
+    import inspect
+
     from pyqs_celery.app.base import Celery
 
 __all__ = ("Context", "Task")
@@ -49,6 +48,13 @@ EXECUTION_OPTIONS = (
 _requests: ContextVar[tuple[Context, ...]] = ContextVar("pyqs_celery_requests", default=())
 _entered: ContextVar[Any] = ContextVar("pyqs_celery_entered", default=None)
 """The task whose own ``__call__`` a worker is about to run, so that ``super().__call__`` keeps the worker's request."""
+
+
+class _OperationalError:
+    """kombu's error as an attribute of tasks; found when somebody asks, since finding it imports kombu."""
+
+    def __get__(self, instance: object, owner: type) -> type[Exception]:
+        return exceptions.OperationalError
 
 
 class Task:
@@ -88,7 +94,7 @@ class Task:
     resultrepr_maxsize: int = 1024
     queue: Any = None
     MaxRetriesExceededError = MaxRetriesExceededError
-    OperationalError = OperationalError
+    OperationalError: Any = _OperationalError()
     Request: Any = "celery.worker.request:Request"
     Strategy: Any = "celery.worker.strategy:default"
     sqs_retry: str | None = None
@@ -98,6 +104,7 @@ class Task:
 
     _backend: Any = None
     _signature: inspect.Signature | None = None
+    _positional_counts: range | None = None
     _options: dict[str, Any] | None = None
 
     def __class_getitem__(cls, item: Any) -> type[Task]:
@@ -219,7 +226,7 @@ class Task:
         ``message_attributes``. Raises TypeError for arguments the task does not take (``typing``), kombu's EncodeError
         and OperationalError.
         """
-        if self.typing and self.app.conf.get("task_typing", True):
+        if self.typing:
             self._check_arguments(args, kwargs)
         if self._options is None:
             found = {key: getattr(self, key, None) for key in EXECUTION_OPTIONS}
@@ -245,7 +252,11 @@ class Task:
             raise TypeError("task args must be a list or tuple")
         if kwargs is not None and not isinstance(kwargs, Mapping):
             raise TypeError("task keyword arguments must be a mapping")
-        if self._signature is not None:
+        if self._positional_counts is None:
+            self._positional_counts = positional_counts(self._signature)
+        if not kwargs and len(args or ()) in self._positional_counts:
+            return
+        if self._signature is not None and self.app.conf.get("task_typing", True):
             try:
                 self._signature.bind(*(args or ()), **(kwargs or {}))
             except TypeError as exc:
@@ -277,10 +288,11 @@ class Task:
     ) -> Any:
         """Run the task here and now, through the same steps as in a worker, and give an EagerResult."""
         from pyqs_celery.app.eager import apply_eagerly
+        from pyqs_celery.utils.ids import uuid
 
         options.update(link=link, link_error=link_error, retries=retries)
         throw = self.app.conf.task_eager_propagates if throw is None else throw
-        return apply_eagerly(self, args or (), kwargs or {}, task_id or str(uuid.uuid4()), throw, options)
+        return apply_eagerly(self, args or (), kwargs or {}, task_id or uuid(), throw, options)
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:  # noqa: N802 - Celery's name
         """The result of a call of this task, by its id."""
@@ -391,7 +403,7 @@ class Task:
             self._tell_retry(ret)
             try:
                 self.apply_async(arguments, keywords, **call)
-            except OperationalError as error:
+            except exceptions.OperationalError as error:
                 raise Reject(f"the retry could not be sent: {error}", requeue=True) from error
         if throw:
             raise ret

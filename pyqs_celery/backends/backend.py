@@ -37,6 +37,7 @@ from pyqs_celery.utils.log import Sometimes
 from pyqs_celery.utils.serialization import get_pickleable_exception, get_pickled_exception
 from pyqs_celery.wire import serializers
 from pyqs_celery.wire.compression import compress, decompress
+from pyqs_celery.wire.dumping import dumps
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -158,7 +159,7 @@ class Backend(Spreading, Waiting):
         return b"".join([PACKED, content_type.encode("utf-8"), b"\x00", packed])
 
     def _encode(self, data: Any) -> tuple[str, str, Any]:
-        content_type, encoding, payload = serializers.dumps(data, self.serializer)
+        content_type, encoding, payload = dumps(data, self.serializer)
         return content_type, encoding, payload if encoding == "binary" else payload.decode("utf-8")
 
     def decode(self, payload: Any) -> Any:

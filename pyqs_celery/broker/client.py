@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyqs_celery import exceptions
 from pyqs_celery.broker.config import BrokerConfig
 from pyqs_celery.broker.connections import Connection, Connections, Timeouts
 from pyqs_celery.broker.credentials import Identities
 from pyqs_celery.broker.delivery import Delivery, Outgoing, QueueInfo
 from pyqs_celery.broker.errors import are_old_keys, broker_error, error_class
 from pyqs_celery.broker.limits import READ_MARGIN_SECONDS
-from pyqs_celery.exceptions import AccessDenied, BrokerError, QueueDoesNotExist, ReceiptExpired, Throttled
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +35,21 @@ class EntryError:
     throttled: bool = False
 
     @classmethod
-    def of(cls, error: BrokerError) -> EntryError:
+    def of(cls, error: exceptions.BrokerError) -> EntryError:
         """The error of each entry of a batch that was refused, or not answered, as a whole."""
         return cls.of_class(type(error), error.code or "", str(error))
 
     @classmethod
-    def of_class(cls, kind: type[BrokerError], code: str, message: str) -> EntryError:
+    def of_class(cls, kind: type[exceptions.BrokerError], code: str, message: str) -> EntryError:
         """The same, for the class of error that SQS's code stands for."""
         return cls(
             code,
             message,
             kind.retryable,
-            lost=kind is ReceiptExpired,
-            forbidden=kind is AccessDenied,
-            missing=kind is QueueDoesNotExist,
-            throttled=kind is Throttled,
+            lost=kind is exceptions.ReceiptExpired,
+            forbidden=kind is exceptions.AccessDenied,
+            missing=kind is exceptions.QueueDoesNotExist,
+            throttled=kind is exceptions.Throttled,
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pyqs_celery.broker.limits import WAIT_SECONDS
 from pyqs_celery.exceptions import ImproperlyConfigured
 
 DEFAULT_REGION = "us-east-1"
@@ -52,7 +53,7 @@ class BrokerConfig:
     credentials: Credentials | None = None
     queue_name_prefix: str = ""
     visibility_timeout: int | None = None
-    wait_time_seconds: int = 10
+    wait_time_seconds: int = WAIT_SECONDS
     predefined_queues: Mapping[str, PredefinedQueue] = field(default_factory=dict)
     sts_role_arn: str | None = None
     sts_token_timeout: int = 900
@@ -163,13 +164,13 @@ def _endpoint(
 def _with_options(config: BrokerConfig, options: Mapping[str, Any]) -> BrokerConfig:
     from dataclasses import replace
 
-    wait = _number(options, "wait_time_seconds", 10)
+    wait = _number(options, "wait_time_seconds", WAIT_SECONDS)
     if not 0 <= wait <= 20:
         raise ImproperlyConfigured(f"wait_time_seconds is {wait}: SQS polls wait 0 to 20 seconds")
     visibility = _number(options, "visibility_timeout", None)
     if visibility is not None and not 0 < visibility <= 43_200:
         raise ImproperlyConfigured(f"visibility_timeout is {visibility}: SQS takes 1 to 43,200 seconds")
-    attributes = {key: str(value) for key, value in (options.get("sqs-creation-attributes") or {}).items()}
+    attributes = {str(key): str(value) for key, value in (options.get("sqs-creation-attributes") or {}).items()}
     return replace(
         config,
         queue_name_prefix=_text(options, "queue_name_prefix") or "",
@@ -181,7 +182,7 @@ def _with_options(config: BrokerConfig, options: Mapping[str, Any]) -> BrokerCon
         sts_token_buffer_time=_number(options, "sts_token_buffer_time", 0),
         client_config=_dictionary(options, "client-config"),
         creation_attributes=attributes,
-        queue_tags=dict(options.get("queue_tags") or {}),
+        queue_tags={str(key): str(value) for key, value in (options.get("queue_tags") or {}).items()},
         base64_body=bool(options.get("sqs_base64_encoding", True)),
         body_encoding="base64" if options.get("body_encoding", "base64") == "base64" else "utf-8",
     )

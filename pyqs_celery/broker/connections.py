@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+from pyqs_celery import exceptions
 from pyqs_celery.broker.config import BrokerConfig, endpoint_of, is_at_aws
 from pyqs_celery.broker.credentials import Identities, Keys, OfProcess
 from pyqs_celery.broker.limits import CONNECT_TIMEOUT_SECONDS, READ_MARGIN_SECONDS
-from pyqs_celery.exceptions import InvalidRequest
+from pyqs_celery.version import __version__
 
 RESET_APART_SECONDS = 5.0
 """Clients younger than this are kept when somebody wants new ones: another thread has just had the same trouble."""
@@ -117,6 +119,12 @@ class Connections:
             return Connection(shared_client(config.in_memory))
         settings = self._settings()
         client = keys.client("sqs", region, endpoint_url=config.endpoint_url, config=settings)
+        application = getattr(client.meta.config, "user_agent_appid", None)
+        if application and "user_agent" not in config.client_config:
+            # what AWS_SDK_UA_APP_ID or a profile say is known to a client only, and would be missing in a name of ours
+            client.close()
+            settings = settings.merge(_config(user_agent=f"{_user_agent()} app/{application}"))
+            client = keys.client("sqs", region, endpoint_url=config.endpoint_url, config=settings)
         if config.endpoint_url is None and endpoint is not None and is_at_aws(client.meta.endpoint_url):
             # no profile names an endpoint either, so the one in the queue's URL is meant
             client.close()
@@ -124,17 +132,34 @@ class Connections:
         return Connection(client, keys)
 
     def _settings(self) -> Any:
-        from botocore.config import Config
-
-        ours = Config(
+        ours = _config(
             connect_timeout=self._timeouts.connect,
             read_timeout=self._timeouts.read,
             retries={"total_max_attempts": 1},
             max_pool_connections=self._pool_size,
             tcp_keepalive=True,
-            parameter_validation=False,
+            parameter_validation=False,  # the values are checked before: they are ours, or the publisher looks at them
+            user_agent=_user_agent(),
         )
         try:
-            return ours.merge(Config(**self._config.client_config))
+            return ours.merge(_config(**self._config.client_config))
         except Exception as exc:
-            raise InvalidRequest(f"broker_transport_options['client-config'] is none of botocore's: {exc}") from exc
+            raise exceptions.InvalidRequest(
+                f"broker_transport_options['client-config'] is none of botocore's: {exc}"
+            ) from exc
+
+
+def _config(**options: Any) -> Any:
+    from botocore.config import Config
+
+    return Config(**options)
+
+
+@cache
+def _user_agent() -> str:
+    """What AWS's logs show as the caller. Botocore would put its own together anew for each request, which takes it long."""
+    from platform import python_version
+
+    from botocore import __version__ as botocore_version
+
+    return f"pyqs-celery/{__version__} Botocore/{botocore_version} Python/{python_version()}"

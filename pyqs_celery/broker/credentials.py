@@ -6,6 +6,7 @@ renewed. Imported by ``connections.py`` only.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from pyqs_celery.broker.config import DEFAULT_REGION, BrokerConfig, Credentials
@@ -30,6 +32,8 @@ STILL_DUE_SECONDS = 20.0
 """How long to wait after a renewal that gave keys which are due as well: the same ones, or some that do not live long."""
 STS_CONNECT_SECONDS = 2.0
 STS_READ_SECONDS = 5.0
+SERVICES = ("sqs", "sts")
+"""What clients are made for."""
 LEAST_ROLE_SECONDS = 900
 """AWS: AssumeRole, DurationSeconds."""
 
@@ -88,12 +92,12 @@ class Keys:
         return held
 
     def client(self, service: str, region: str | None, **settings: Any) -> Any:
-        """A boto3 client that signs with these keys."""
-        with self._making:  # boto3's sessions are not thread-safe, its clients are
+        """A client of botocore's that signs with these keys, for one of ``SERVICES``; boto3's are the same."""
+        with self._making:  # botocore's sessions are not thread-safe, its clients are
             if self._session is None:
                 self._session = _session(self)
-            region = region or self._session.region_name or DEFAULT_REGION
-            return self._session.client(service, region_name=region, **settings)
+            region = region or self._session.get_config_variable("region") or DEFAULT_REGION
+            return self._session.create_client(service, region_name=region, **settings)
 
     # -- for the client ----------------------------------------------------------------------------
 
@@ -367,8 +371,7 @@ def _frozen(access_key: str, secret_key: str, token: str | None) -> Any:
 
 
 def _session(keys: Keys) -> Any:
-    """A boto3 session whose only credential provider is ``keys``."""
-    import boto3
+    """A session of botocore's whose only credential provider is ``keys``; boto3's own would add what takes long to import."""
     import botocore.session
     from botocore.credentials import CredentialProvider, CredentialResolver
     from botocore.credentials import Credentials as BotoCredentials
@@ -385,7 +388,39 @@ def _session(keys: Keys) -> Any:
 
     session = botocore.session.get_session()
     session.register_component("credential_provider", CredentialResolver([Provider()]))
-    return boto3.session.Session(botocore_session=session)
+    session.register_component("data_loader", _descriptions(tuple(session.get_component("data_loader").search_paths)))
+    return session
+
+
+@cache
+def _descriptions(folders: tuple[str, ...]) -> Any:
+    """The descriptions that botocore has of services and endpoints, which are read once in a process."""
+    from botocore.loaders import Loader
+
+    class OfOurServices(Loader):  # type: ignore[misc]
+        def list_available_services(self, type_name: str) -> list[str]:
+            """Those that we call; botocore would look into the folders of all there are, over four hundred."""
+            return list(SERVICES)
+
+        def load_data_with_path(self, name: str) -> Any:
+            """Of the endpoints those of these services: all are 7 MiB, and lengthen each collection of garbage."""
+            return _endpoints(folders) if name == "endpoints" else super().load_data_with_path(name)
+
+    return OfOurServices(extra_search_paths=list(folders), include_default_search_paths=False)
+
+
+@cache
+def _endpoints(folders: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    """The endpoints of ``SERVICES`` in every partition, and the file they are from."""
+    from botocore.loaders import Loader
+
+    everything, path = Loader(list(folders), include_default_search_paths=False).load_data_with_path("endpoints")
+    partitions = [
+        {**each, "services": {name: each["services"][name] for name in SERVICES if name in each["services"]}}
+        for each in everything["partitions"]
+    ]
+    # a copy shares no text with the rest, whose memory can then be given back
+    return json.loads(json.dumps({**everything, "partitions": partitions})), path
 
 
 def _may_pass(exc: Exception) -> bool:

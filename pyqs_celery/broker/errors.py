@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from pyqs_celery.exceptions import (
-    AccessDenied,
-    BrokerError,
-    BrokerUnavailable,
-    InvalidRequest,
-    MessageTooLarge,
-    QueueDoesNotExist,
-    ReceiptExpired,
-    Throttled,
-)
+from functools import cache
+
+from pyqs_celery import exceptions
 
 NO_CREDENTIALS = "NoCredentials"
 """The code of the error that says that nobody is logged in at all."""
@@ -25,39 +18,43 @@ WRONG_KEYS = UNKNOWN_KEYS | {"SignatureDoesNotMatch", "InvalidSecurity", "AuthFa
 NOT_LOGGED_IN = OLD_KEYS | WRONG_KEYS | {NO_CREDENTIALS, NO_ROLE}
 """Codes of an AccessDenied that is about who we are and not about what we may."""
 
-_EXACT: dict[str, type[BrokerError]] = {
-    "QueueDoesNotExist": QueueDoesNotExist,
-    "NonExistentQueue": QueueDoesNotExist,
-    "QueueDeletedRecently": QueueDoesNotExist,
-    "AccessDenied": AccessDenied,
-    "AccessDeniedException": AccessDenied,
-    "AuthFailure": AccessDenied,
-    "AuthorizationError": AccessDenied,
-    "UnrecognizedClientException": AccessDenied,
-    "InvalidClientTokenId": AccessDenied,
-    "InvalidSecurity": AccessDenied,
-    "SignatureDoesNotMatch": AccessDenied,
-    "OptInRequired": AccessDenied,
-    "KmsAccessDenied": AccessDenied,
-    "ExpiredToken": BrokerUnavailable,
-    "ExpiredTokenException": BrokerUnavailable,
-    "RequestExpired": BrokerUnavailable,
-    "RequestThrottled": Throttled,
-    "ThrottlingException": Throttled,
-    "Throttling": Throttled,
-    "RequestLimitExceeded": Throttled,
-    "TooManyRequestsException": Throttled,
-    "SlowDown": Throttled,
-    "KmsThrottled": Throttled,
-    "OverLimit": Throttled,
-    "MessageNotInflight": ReceiptExpired,
-    "ReceiptHandleIsInvalid": ReceiptExpired,
-    "InvalidMessageContents": InvalidRequest,
-    "BatchRequestTooLong": MessageTooLarge,
-    "InternalFailure": BrokerUnavailable,
-    "InternalError": BrokerUnavailable,
-    "ServiceUnavailable": BrokerUnavailable,
-}
+
+@cache
+def _classes() -> dict[str, type[exceptions.BrokerError]]:
+    """The class of our errors for each of SQS's codes that needs no closer look."""
+    return {
+        "QueueDoesNotExist": exceptions.QueueDoesNotExist,
+        "NonExistentQueue": exceptions.QueueDoesNotExist,
+        "QueueDeletedRecently": exceptions.QueueDoesNotExist,
+        "AccessDenied": exceptions.AccessDenied,
+        "AccessDeniedException": exceptions.AccessDenied,
+        "AuthFailure": exceptions.AccessDenied,
+        "AuthorizationError": exceptions.AccessDenied,
+        "UnrecognizedClientException": exceptions.AccessDenied,
+        "InvalidClientTokenId": exceptions.AccessDenied,
+        "InvalidSecurity": exceptions.AccessDenied,
+        "SignatureDoesNotMatch": exceptions.AccessDenied,
+        "OptInRequired": exceptions.AccessDenied,
+        "KmsAccessDenied": exceptions.AccessDenied,
+        "ExpiredToken": exceptions.BrokerUnavailable,
+        "ExpiredTokenException": exceptions.BrokerUnavailable,
+        "RequestExpired": exceptions.BrokerUnavailable,
+        "RequestThrottled": exceptions.Throttled,
+        "ThrottlingException": exceptions.Throttled,
+        "Throttling": exceptions.Throttled,
+        "RequestLimitExceeded": exceptions.Throttled,
+        "TooManyRequestsException": exceptions.Throttled,
+        "SlowDown": exceptions.Throttled,
+        "KmsThrottled": exceptions.Throttled,
+        "OverLimit": exceptions.Throttled,
+        "MessageNotInflight": exceptions.ReceiptExpired,
+        "ReceiptHandleIsInvalid": exceptions.ReceiptExpired,
+        "InvalidMessageContents": exceptions.InvalidRequest,
+        "BatchRequestTooLong": exceptions.MessageTooLarge,
+        "InternalFailure": exceptions.BrokerUnavailable,
+        "InternalError": exceptions.BrokerUnavailable,
+        "ServiceUnavailable": exceptions.BrokerUnavailable,
+    }
 
 
 class CredentialsError(Exception):
@@ -89,32 +86,34 @@ def are_old_keys(exc: Exception) -> bool:
     return code_of(exc) in OLD_KEYS | UNKNOWN_KEYS
 
 
-def error_class(code: str, message: str, status: int = 400) -> type[BrokerError]:
+def error_class(code: str, message: str, status: int = 400) -> type[exceptions.BrokerError]:
     """The class of our errors for an SQS error code."""
     bare = code.rsplit(".", 1)[-1]
-    if bare.startswith("Kms") and bare not in _EXACT:
-        return AccessDenied
+    if bare.startswith("Kms") and bare not in _classes():
+        return exceptions.AccessDenied
     if bare in ("InvalidParameterValue", "InvalidParameterValueException"):
         if "visibility timeout" in message or "ReceiptHandle" in message or "receipt handle" in message:
-            return ReceiptExpired
-        return MessageTooLarge if "shorter than" in message or "bytes" in message else InvalidRequest
-    found = _EXACT.get(bare)
+            return exceptions.ReceiptExpired
+        return (
+            exceptions.MessageTooLarge if "shorter than" in message or "bytes" in message else exceptions.InvalidRequest
+        )
+    found = _classes().get(bare)
     if found is not None:
         return found
     if status >= 500:
-        return BrokerUnavailable
-    return AccessDenied if status == 403 else InvalidRequest
+        return exceptions.BrokerUnavailable
+    return exceptions.AccessDenied if status == 403 else exceptions.InvalidRequest
 
 
-def broker_error(exc: Exception, action: str, queue: str | None) -> BrokerError:
+def broker_error(exc: Exception, action: str, queue: str | None) -> exceptions.BrokerError:
     """Our error for an exception of botocore's, saying what was asked of which queue."""
     from botocore import exceptions as boto
 
-    if isinstance(exc, BrokerError):
+    if isinstance(exc, exceptions.BrokerError):
         return exc
     where = f"{action} on {queue}" if queue else action
     if isinstance(exc, CredentialsError):
-        refused = AccessDenied if exc.denied else BrokerUnavailable
+        refused = exceptions.AccessDenied if exc.denied else exceptions.BrokerUnavailable
         return refused(f"{where}: {exc.sentence}", code=exc.code, queue=queue)
     if isinstance(exc, boto.ClientError):
         error = exc.response.get("Error", {})
@@ -123,26 +122,28 @@ def broker_error(exc: Exception, action: str, queue: str | None) -> BrokerError:
         kind = error_class(code, message, status)
         return kind(_sentence(kind, where, code, message), code=code, queue=queue)
     if isinstance(exc, boto.NoRegionError):
-        return InvalidRequest(
+        return exceptions.InvalidRequest(
             f"{where}: no AWS region is known; set broker_transport_options['region'] or AWS_DEFAULT_REGION",
             code="NoRegion",
             queue=queue,
         )
     if isinstance(exc, (boto.ParamValidationError, boto.InvalidRegionError)):
-        return InvalidRequest(f"{where}: {exc}", code="Invalid", queue=queue)
+        return exceptions.InvalidRequest(f"{where}: {exc}", code="Invalid", queue=queue)
     if isinstance(exc, (boto.HTTPClientError, boto.BotoCoreError, OSError)):
-        return BrokerUnavailable(f"{where}: SQS cannot be reached: {exc}", code=type(exc).__name__, queue=queue)
+        return exceptions.BrokerUnavailable(
+            f"{where}: SQS cannot be reached: {exc}", code=type(exc).__name__, queue=queue
+        )
     raise exc
 
 
-def _sentence(kind: type[BrokerError], where: str, code: str, message: str) -> str:
+def _sentence(kind: type[exceptions.BrokerError], where: str, code: str, message: str) -> str:
     if code in WRONG_KEYS:
         return f"{where} was refused ({code}: {message}): AWS does not know these credentials; see where they come from"
-    if kind is AccessDenied:
+    if kind is exceptions.AccessDenied:
         action = where.split(" ", 1)[0]
         return f"{where} was denied ({code}: {message}); the credentials need sqs:{action} on this queue"
     if code in OLD_KEYS:
         return f"{where} was refused ({code}: {message}) and there are no newer credentials yet"
-    if kind is QueueDoesNotExist:
+    if kind is exceptions.QueueDoesNotExist:
         return f"{where}: there is no such queue in this account and region ({code})"
     return f"{where} failed: {code}: {message}"

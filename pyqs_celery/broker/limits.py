@@ -24,6 +24,8 @@ MAX_RETENTION_SECONDS = 1_209_600
 """14 days: what a dead-letter queue of ours gets."""
 
 # Ours, see docs/reliability: how long a call may take before it counts as failed
+WAIT_SECONDS = 12
+"""How long a poll of an empty queue waits by default: 300 requests an hour, and a stop waits no longer for the last one."""
 CONNECT_TIMEOUT_SECONDS = 5
 READ_MARGIN_SECONDS = 10
 PRODUCER_BUDGET_SECONDS = 10.0

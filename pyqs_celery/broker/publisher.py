@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
+from functools import cache
 from random import random
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
+from pyqs_celery import exceptions
 from pyqs_celery.broker import limits
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.config import BrokerConfig
 from pyqs_celery.broker.connections import Timeouts
 from pyqs_celery.broker.delivery import Outgoing
 from pyqs_celery.broker.queues import check_queue_name, creation_attributes, find_predefined
-from pyqs_celery.exceptions import (
-    AccessDenied,
-    BatchError,
-    BrokerError,
-    BrokerUnavailable,
-    InvalidRequest,
-    MessageTooLarge,
-    QueueDoesNotExist,
-)
 
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_XML = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+_REFUSED_BYTES = bytes(sorted({*range(0x20)} - {*b"\t\n\r"}))
+"""The same of ASCII, where looking for them is quicker than for the others."""
 FIRST_RETRY_SECONDS = 0.2
 MOST_RETRY_SECONDS = 2.0
 POOL_SIZE = 200
@@ -43,6 +40,7 @@ HASTIEST_SCALE = 0.2
 Answer = TypeVar("Answer")
 
 
+@cache
 def hasty(budget_seconds: float) -> Timeouts:
     """The times of calls near the end of a budget: two of them fit into it, for a first send makes two calls or three."""
     scale = max(HASTIEST_SCALE, min(1.0, budget_seconds / 2 / HASTY.total))
@@ -69,7 +67,7 @@ class Budget:
         """True if a call with the longer times still ends in time. Raises BrokerUnavailable if none does."""
         rest, first, self._asked = self.rest(), not self._asked, True
         if not first and rest < self._least:
-            raise BrokerUnavailable(
+            raise exceptions.BrokerUnavailable(
                 f"SQS: no time is left of the {self._seconds:g}s that a send may take", code="Budget"
             )
         return rest >= PATIENT.total
@@ -80,6 +78,46 @@ class Budget:
         pause = min(MOST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (self._failures - 1)) * (0.5 + random() / 2)
         spent = self._retries is not None and self._failures > self._retries
         return None if spent or self.rest() < pause + self._least else pause
+
+
+class Gathering:
+    """What one ``batch()`` block gathers, with the block it lies in.
+
+    It belongs to what runs inside the block: to its thread, greenlet or asyncio task, and to what is started from there with a
+    copy of its context. Once the block has ended, or in a process forked inside it, nothing can be added.
+    """
+
+    def __init__(self, publisher: Publisher, outer: Gathering | None) -> None:
+        self._publisher = publisher
+        self._outer = outer
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._messages: list[Outgoing] | None = []
+
+    def of(self, publisher: Publisher) -> Gathering | None:
+        """The one of this block or of those around it that gathers for ``publisher``; None if none does."""
+        if self._publisher is publisher and self._pid == os.getpid() and self._messages is not None:
+            return self
+        return None if self._outer is None else self._outer.of(publisher)
+
+    def add(self, message: Outgoing) -> bool:
+        """Keep a message for the end of the block; False if that has come meanwhile."""
+        with self._lock:
+            if self._messages is None:
+                return False
+            self._messages.append(message)
+            return True
+
+    def close(self) -> list[Outgoing]:
+        """What was gathered. In a forked process nothing: the parent sends it."""
+        if self._pid != os.getpid():
+            return []
+        with self._lock:
+            messages, self._messages = self._messages, None
+            return messages or []
+
+
+_gathering: ContextVar[Gathering | None] = ContextVar("pyqs_celery_gathering", default=None)
 
 
 class Publisher:
@@ -108,7 +146,6 @@ class Publisher:
         self._sleep = sleep
         self._urls: dict[str, str] = {}
         self._max_sizes: dict[str, int] = {}
-        self._local = threading.local()
 
     def send(self, message: Outgoing, *, retries: int | None = None) -> str | None:
         """Send one message and give its id; inside ``batch()`` gather it and give None.
@@ -121,9 +158,9 @@ class Publisher:
         """
         message = self._prepared(message)
         self._check_content(message)
-        gathered: list[Outgoing] | None = getattr(self._local, "gathered", None)
-        if gathered is not None:
-            gathered.append(message)
+        gathering = _gathering.get()
+        gathering = gathering and gathering.of(self)
+        if gathering is not None and gathering.add(message):
             return None
         budget = self._budget(retries)
         url = self._url(message.queue, budget)
@@ -132,19 +169,21 @@ class Publisher:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Gather what this thread sends inside the block, and send it by tens at its end.
+        """Gather what is sent inside the block, and send it by tens at its end; the outermost block sends everything.
 
         Nothing is sent if the block raises. Raises BatchError if entries still fail after retries; all others are sent.
         """
-        if getattr(self._local, "gathered", None) is not None:
-            yield  # an outer block sends everything
+        outer = _gathering.get()
+        if outer is not None and outer.of(self) is not None:
+            yield
             return
-        self._local.gathered = []
+        gathering = Gathering(self, outer)
+        token = _gathering.set(gathering)
         try:
             yield
-            gathered: list[Outgoing] = self._local.gathered
         finally:
-            self._local.gathered = None
+            _gathering.reset(token)
+            gathered = gathering.close()
         self._send_all(gathered)
 
     def url(self, logical: str) -> str:
@@ -169,7 +208,7 @@ class Publisher:
     def _send_once(self, url: str, message: Outgoing, budget: Budget) -> str:
         try:
             return self._client(budget).send(url, message)
-        except QueueDoesNotExist:
+        except exceptions.QueueDoesNotExist:
             # deleted since it was looked up
             self._urls.pop(message.queue, None)
             return self._client(budget).send(self._look_up(message.queue, budget), message)
@@ -181,16 +220,16 @@ class Publisher:
                 return predefined.url
             return self._client(budget).queue_url(predefined.url)
         if self.config.predefined_queues:
-            raise QueueDoesNotExist(
+            raise exceptions.QueueDoesNotExist(
                 f"queue {logical!r} is not in predefined_queues, so nothing was sent; add it there with its url",
                 queue=logical,
             )
         name = check_queue_name(logical, self.config.queue_name_prefix)
         try:
             return self._client(budget).queue_url(name)
-        except QueueDoesNotExist as exc:
+        except exceptions.QueueDoesNotExist as exc:
             if not self.create_missing:
-                raise QueueDoesNotExist(
+                raise exceptions.QueueDoesNotExist(
                     f"queue {logical!r} ({name} on SQS) does not exist and task_create_missing_queues is off, so nothing "
                     "was sent; create it first",
                     queue=name,
@@ -210,28 +249,29 @@ class Publisher:
     def _check_content(self, message: Outgoing) -> None:
         delay = message.delay_seconds
         if delay is not None and not 0 <= delay <= limits.MAX_DELAY_SECONDS:
-            raise InvalidRequest(
+            raise exceptions.InvalidRequest(
                 f"DelaySeconds is {delay} for queue {message.queue!r}: SQS takes 0 to 900; use countdown or eta for more",
                 queue=message.queue,
             )
         if delay and message.queue.endswith(".fifo"):
-            raise InvalidRequest(
+            raise exceptions.InvalidRequest(
                 f"queue {message.queue!r} is FIFO, and FIFO queues take no delay per message; leave DelaySeconds out",
                 queue=message.queue,
             )
         if len(message.attributes) > limits.MAX_MESSAGE_ATTRIBUTES:
-            raise InvalidRequest(
+            raise exceptions.InvalidRequest(
                 f"{len(message.attributes)} message attributes for queue {message.queue!r}: SQS takes 10",
                 queue=message.queue,
             )
+        _check_types(message)
         if not message.body:
-            raise InvalidRequest(
+            raise exceptions.InvalidRequest(
                 f"the message for queue {message.queue!r} is empty, which SQS refuses", queue=message.queue
             )
-        found = _NOT_XML.search(message.body)
-        if found is not None:
-            raise InvalidRequest(
-                f"the message for queue {message.queue!r} holds the character {found.group()!r}, which SQS refuses; "
+        refused = _refused_character(message.body)
+        if refused is not None:
+            raise exceptions.InvalidRequest(
+                f"the message for queue {message.queue!r} holds the character {refused!r}, which SQS refuses; "
                 "leave sqs_base64_encoding on",
                 queue=message.queue,
             )
@@ -242,7 +282,7 @@ class Publisher:
             return
         limit = self._max_size(message.queue, url, budget)
         if size > limit:
-            raise MessageTooLarge(
+            raise exceptions.MessageTooLarge(
                 f"the message for queue {message.queue!r} is {size} bytes and the queue takes {limit}, so nothing was "
                 "sent; send a reference instead of the data, or set compression",
                 size=size,
@@ -258,7 +298,7 @@ class Publisher:
                 attributes: Mapping[str, str] = self._within(
                     budget, lambda: self._client(budget).queue_attributes(url, name)
                 )
-            except AccessDenied:
+            except exceptions.AccessDenied:
                 attributes = {}
             self._max_sizes[logical] = int(attributes.get("MaximumMessageSize", limits.MAX_MESSAGE_BYTES))
         return self._max_sizes[logical]
@@ -276,7 +316,7 @@ class Publisher:
         while True:
             try:
                 return call()
-            except BrokerError as exc:
+            except exceptions.BrokerError as exc:
                 pause = budget.pause() if exc.retryable else None
                 if pause is None:
                     raise
@@ -298,7 +338,7 @@ class Publisher:
             for part in batches(group):
                 failed.extend(self._send_part(urls[queue], part))
         if failed:
-            raise BatchError(
+            raise exceptions.BatchError(
                 f"{len(failed)} of {len(messages)} messages were refused, the others are sent; first: {failed[0][2]}",
                 failed=tuple(failed),
             )
@@ -315,9 +355,9 @@ class Publisher:
                 continue
             try:
                 if not error.retryable:
-                    raise InvalidRequest(error.message, code=error.code, queue=message.queue)
+                    raise exceptions.InvalidRequest(error.message, code=error.code, queue=message.queue)
                 self._send_again(url, message, budget)
-            except BrokerError as exc:
+            except exceptions.BrokerError as exc:
                 failed.append((each, exc.code or type(exc).__name__, str(exc)))
         return failed
 
@@ -325,9 +365,43 @@ class Publisher:
         return self._within(budget, lambda: self._client(budget).send(url, message))
 
 
+def _check_types(message: Outgoing) -> None:
+    """Refuse what botocore would refuse if it were not told to leave our requests alone."""
+    wrong, body = None, message.body
+    if type(body) is not str:
+        wrong = f"its body is {type(body).__name__}, not text"
+    for name, value in message.attributes.items():
+        if not _is_attribute(name, value):
+            wrong = (
+                f"the message attribute {name!r} is {value!r:.80}; it needs a DataType, and a StringValue of text or a "
+                "BinaryValue of bytes"
+            )
+    if wrong:
+        raise exceptions.InvalidRequest(f"the message for queue {message.queue!r}: {wrong}", queue=message.queue)
+
+
+def _is_attribute(name: Any, value: Any) -> bool:
+    """True for what SQS takes as a message attribute (AWS: MessageAttributeValue)."""
+    if not isinstance(name, str) or not isinstance(value, Mapping) or not isinstance(value.get("DataType"), str):
+        return False
+    others = value.keys() - {"DataType"}
+    if others == {"StringValue"}:
+        return isinstance(value["StringValue"], str)
+    return others == {"BinaryValue"} and isinstance(value["BinaryValue"], (bytes, bytearray))
+
+
+def _refused_character(body: str) -> str | None:
+    """The first character that SQS does not take (AWS: SendMessage); None if there is none."""
+    if body.isascii() and len(body.encode("ascii").translate(None, _REFUSED_BYTES)) == len(body):
+        return None
+    found = re.search(_NOT_XML, body)
+    return found and found.group()
+
+
 def message_size(message: Outgoing) -> int:
     """Bytes that SQS counts: the body, and names, types and values of attributes (AWS: SendMessage)."""
-    total = len(message.body.encode("utf-8"))
+    body = message.body
+    total = len(body) if body.isascii() else len(body.encode("utf-8"))
     for name, value in message.attributes.items():
         total += len(name.encode("utf-8")) + len(str(value.get("DataType", "")).encode("utf-8"))
         total += len(str(value.get("StringValue") or "").encode("utf-8")) + len(value.get("BinaryValue") or b"")

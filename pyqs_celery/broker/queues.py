@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
+from pyqs_celery import exceptions
 from pyqs_celery.broker.config import BrokerConfig, PredefinedQueue
 from pyqs_celery.broker.delivery import QueueInfo, RedrivePolicy
 from pyqs_celery.broker.errors import NOT_LOGGED_IN
 from pyqs_celery.broker.limits import MAX_RETENTION_SECONDS
-from pyqs_celery.exceptions import AccessDenied, InvalidRequest, QueueDoesNotExist
 
 logger = logging.getLogger("celery.worker.consumer.consumer")
 _TABLE = {ord(char): "_" for char in string.punctuation if char not in "-_."} | {ord("."): "-"}
@@ -41,7 +41,7 @@ def check_queue_name(logical: str, prefix: str = "") -> str:
     """The SQS name of a queue. Raises InvalidRequest if SQS would refuse it."""
     name = sqs_queue_name(logical, prefix)
     if not _LEGAL.match(name.removesuffix(".fifo")) or len(name) > 80:
-        raise InvalidRequest(
+        raise exceptions.InvalidRequest(
             f"queue {logical!r} becomes {name!r} on SQS, which takes letters, digits, - and _, 80 at most", queue=name
         )
     return name
@@ -145,7 +145,7 @@ class QueueDirectory:
         found: dict[str, QueueInfo] = {}
         missing: list[str] = []
         empty: list[str] = []
-        denied: dict[str, AccessDenied] = {}
+        denied: dict[str, exceptions.AccessDenied] = {}
         listed: list[str] | None = None
         for name in (name for name in names if not name.startswith("!")):
             if is_pattern(name):
@@ -157,9 +157,9 @@ class QueueDirectory:
                 continue
             try:
                 info = self._exact(name, create)
-            except QueueDoesNotExist:
+            except exceptions.QueueDoesNotExist:
                 missing.append(name)
-            except AccessDenied as exc:
+            except exceptions.AccessDenied as exc:
                 denied[name] = exc
             else:
                 found[info.name] = info
@@ -184,14 +184,14 @@ class QueueDirectory:
         if predefined is not None:
             return self._describe(predefined.url, logical, predefined)
         if self._config.predefined_queues:
-            raise QueueDoesNotExist(f"queue {logical!r} is not in predefined_queues", queue=logical)
+            raise exceptions.QueueDoesNotExist(f"queue {logical!r} is not in predefined_queues", queue=logical)
         name = check_queue_name(logical, self._config.queue_name_prefix)
         known = self._known.get(name)
         if known is not None:
             return known
         try:
             url = self._client.queue_url(name)
-        except QueueDoesNotExist:
+        except exceptions.QueueDoesNotExist:
             if not create:
                 raise
             url = self._client.create_queue(name, creation_attributes(self._config, name), self._config.queue_tags)
@@ -203,7 +203,7 @@ class QueueDirectory:
         patterns = [sqs_pattern(n, self._config.queue_name_prefix) for n in names if is_pattern(n) and n[0] != "!"]
         return list(self._client.list_queue_urls(common_prefix(patterns)))
 
-    def _match(self, pattern: str, urls: Iterable[str], denied: dict[str, AccessDenied]) -> list[QueueInfo]:
+    def _match(self, pattern: str, urls: Iterable[str], denied: dict[str, exceptions.AccessDenied]) -> list[QueueInfo]:
         prefix = self._config.queue_name_prefix
         found = []
         for url in urls:
@@ -212,9 +212,9 @@ class QueueDirectory:
                 continue
             try:
                 found.append(self._describe(url, self._logical(name), None))
-            except QueueDoesNotExist:
+            except exceptions.QueueDoesNotExist:
                 continue  # it vanished after it was listed
-            except AccessDenied as exc:
+            except exceptions.AccessDenied as exc:
                 denied[self._logical(name)] = exc
         targets = {info.redrive.dead_letter_name for info in self._known.values() if info.redrive}
         return [info for info in found if info.name not in targets]
@@ -230,7 +230,7 @@ class QueueDirectory:
             known = queue_info(name, url, logical, self._attributes(url, name))
             self._known[name] = known
         elif known.url != url:
-            raise InvalidRequest(
+            raise exceptions.InvalidRequest(
                 f"{known.url} and {url} have the same name, and a worker can serve only one of them: start one for each",
                 queue=name,
             )
@@ -248,7 +248,7 @@ class QueueDirectory:
         """The queue's attributes; GetQueueAttributes is not among a worker's least privileges, so it may be denied."""
         try:
             return self._client.queue_attributes(url, name)
-        except AccessDenied as exc:
+        except exceptions.AccessDenied as exc:
             if exc.code in NOT_LOGGED_IN:
                 raise
             logger.warning(

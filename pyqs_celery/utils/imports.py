@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 
@@ -45,7 +45,7 @@ def instantiate(name: Any, *args: Any, **kwargs: Any) -> Any:
 @contextmanager
 def cwd_in_path() -> Iterator[None]:
     """Import from the current folder too, as Celery's command line does; it stays in the path while needed."""
-    cwd = str(Path.cwd())
+    cwd = os.getcwd()  # noqa: PTH109 - pathlib would be imported for this alone
     if cwd in sys.path:
         yield
         return

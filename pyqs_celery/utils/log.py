@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import logging.handlers
 import re
 import sys
 import threading
@@ -204,7 +203,7 @@ def setup(
 
 
 def _handler(logfile: str | None, stream: TextIO, formatter: logging.Formatter) -> logging.Handler:
-    handler: logging.Handler = _FileHandler(logfile, encoding="utf-8") if logfile else _StreamHandler(stream)
+    handler = _file_handler(logfile) if logfile else _StreamHandler(stream)
     handler.setFormatter(formatter)
     return handler
 
@@ -221,12 +220,17 @@ class _Unshaken(logging.Handler):
                 print(f"The log cannot be written: {exc}", file=sys.__stderr__, flush=True)
 
 
-class _FileHandler(_Unshaken, logging.handlers.WatchedFileHandler):
-    pass
-
-
 class _StreamHandler(_Unshaken, _ToStream):
     pass
+
+
+def _file_handler(path: str) -> logging.Handler:
+    from logging.handlers import WatchedFileHandler
+
+    class FileHandler(_Unshaken, WatchedFileHandler):
+        pass
+
+    return FileHandler(path, encoding="utf-8")
 
 
 def redirect_output(conf: Mapping[str, Any]) -> None:

@@ -55,9 +55,15 @@ def saferepr(value: Any, maxlen: int = REPR_MAXSIZE, maxlevels: int = REPR_MAXLE
     quotes, containers below ``maxlevels`` as ``[...]``, and what is over ``maxlen`` as ``, ...`` before the closing
     parentheses. Never raises, whatever ``__repr__`` does.
     """
+    if not value and type(value) in _EMPTY and maxlen > 0 and maxlevels > 0:
+        return _EMPTY[type(value)]
     writer = _Repr(maxlen, maxlevels)
     writer.write(value, 0)
     return "".join(writer.parts)
+
+
+_EMPTY: dict[type, str] = {tuple: "()", dict: "{}", list: "[]"}
+_NUMBERS = frozenset({int, float, bool})
 
 
 class _Repr:
@@ -89,7 +95,9 @@ class _Repr:
             self.budget -= len(text)
 
     def write(self, value: Any, level: int) -> None:
-        if isinstance(value, Decimal):
+        if type(value) in _NUMBERS:
+            self.put_text(str(value))
+        elif isinstance(value, Decimal):
             self.put_text(_repr(value))
         elif isinstance(value, numbers.Number):
             self.put_text(str(value))

@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyqs_celery.exceptions import BodyDecodeError, EnvelopeError, ForeignMessage, UnacceptedContent, WireError
-from pyqs_celery.wire.body import decode_body
+from pyqs_celery.utils.lazy import first_use
+from pyqs_celery.wire.call import TaskCall
 from pyqs_celery.wire.encode import build_parts, encode, native_body
-from pyqs_celery.wire.envelope import decode_head, head_from_plain, head_to_plain
-from pyqs_celery.wire.message import Head, TaskCall, TaskMessage
+
+if TYPE_CHECKING:
+    from pyqs_celery.exceptions import BodyDecodeError, EnvelopeError, ForeignMessage, UnacceptedContent, WireError
+    from pyqs_celery.wire.body import decode_body
+    from pyqs_celery.wire.envelope import decode_head, head_from_plain, head_to_plain
+    from pyqs_celery.wire.message import Head, TaskMessage
 
 __all__ = (
     "BodyDecodeError",
@@ -33,6 +37,25 @@ __all__ = (
     "native_body",
 )
 
+# what reads messages, which a process that only sends does not need
+_HOME = {
+    **dict.fromkeys(
+        "BodyDecodeError EnvelopeError ForeignMessage UnacceptedContent WireError".split(), "pyqs_celery.exceptions"
+    ),
+    "decode_body": "pyqs_celery.wire.body",
+    **dict.fromkeys("decode_head head_from_plain head_to_plain".split(), "pyqs_celery.wire.envelope"),
+    **dict.fromkeys(("Head", "TaskMessage"), "pyqs_celery.wire.message"),
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        return first_use(globals(), _HOME, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 def decode(
     message: Mapping[str, Any],
@@ -49,6 +72,10 @@ def decode(
     when named there, limited to ``pickle_allowed_classes`` (globs) when given. ``certificates`` verify signed
     messages, whose signatures are over the ``digest``.
     """
+    from pyqs_celery.exceptions import EnvelopeError
+    from pyqs_celery.wire.body import decode_body
+    from pyqs_celery.wire.envelope import decode_head
+
     body = message.get("Body") if isinstance(message, Mapping) else None
     if not isinstance(body, str):
         raise EnvelopeError("not an SQS message: it has no Body of text")

@@ -11,12 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from kombu.exceptions import EncodeError
-
+from pyqs_celery import exceptions
 from pyqs_celery.utils.text import saferepr
-from pyqs_celery.wire import serializers
-from pyqs_celery.wire.compression import compress
-from pyqs_celery.wire.message import TaskCall
+from pyqs_celery.wire.call import TaskCall
+from pyqs_celery.wire.dumping import dumps
 
 Parts = tuple[dict[str, Any], dict[str, Any], Any]
 """Headers, properties, body."""
@@ -101,8 +99,10 @@ def encode(
     brotli, lzma, zstd).
     """
     headers, properties, body = parts
-    content_type, content_encoding, data = serializers.dumps(body, serializer)
+    content_type, content_encoding, data = dumps(body, serializer)
     if compression:
+        from pyqs_celery.wire.compression import compress
+
         data, headers["compression"] = compress(data, compression)
     text = base64.b64encode(data).decode("ascii") if body_encoding == "base64" else data.decode("utf-8")
     properties = {
@@ -120,7 +120,9 @@ def encode(
     try:
         out = _envelope_json(envelope)
     except (TypeError, ValueError) as exc:
-        raise EncodeError(f"the headers or properties of the message cannot be written as JSON: {exc}") from exc
+        raise exceptions.EncodeError(
+            f"the headers or properties of the message cannot be written as JSON: {exc}"
+        ) from exc
     return base64.b64encode(out.encode("utf-8")).decode("ascii") if base64_body else out
 
 
@@ -128,9 +130,9 @@ def _envelope_json(envelope: dict[str, Any]) -> str:
     try:
         return json.dumps(envelope)
     except TypeError:
-        from kombu.utils.json import dumps  # values in custom headers that need kombu's types
+        from kombu.utils import json as kombu_json  # values in custom headers that need kombu's types
 
-        return str(dumps(envelope))
+        return str(kombu_json.dumps(envelope))
 
 
 def native_body(path: str, args: list[Any] | tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -138,4 +140,4 @@ def native_body(path: str, args: list[Any] | tuple[Any, ...], kwargs: Mapping[st
     try:
         return json.dumps({"task": path, "args": list(args), "kwargs": dict(kwargs)})
     except (TypeError, ValueError) as exc:
-        raise EncodeError(f"an argument of {path} is not JSON: {exc}") from exc
+        raise exceptions.EncodeError(f"an argument of {path} is not JSON: {exc}") from exc

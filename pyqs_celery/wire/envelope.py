@@ -72,13 +72,15 @@ def _outer(body: Any) -> dict[str, Any]:
 
 def _from_base64(text: str) -> str:
     """The text inside base64; unpadded and URL-safe forms are read, as other senders write them."""
-    if not _BASE64.match(text):
-        raise ForeignMessage(f"neither JSON nor base64, {len(text)} characters")
-    bare = text.rstrip("=").translate(_URLSAFE)
+    bare = text.rstrip("=")
+    if "-" in bare or "_" in bare:
+        bare = bare.translate(_URLSAFE)
     try:
         raw = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
         decoded = raw.decode("utf-8").strip().removeprefix("\ufeff")
     except (binascii.Error, ValueError) as exc:
+        if not _BASE64.match(text):
+            raise ForeignMessage(f"neither JSON nor base64, {len(text)} characters") from None
         raise EnvelopeError(f"the body is not base64 of text: {_short(exc)}") from exc
     if not decoded.startswith("{"):
         raise ForeignMessage("the body is base64, but not of a JSON object")
@@ -224,7 +226,7 @@ def whole_number(value: Any, name: str) -> int:
 
 def time_limits(value: Any) -> tuple[float | None, float | None]:
     """(hard, soft) seconds from a message, None being none; over a year counts as a year. Raises EnvelopeError."""
-    if value is None:
+    if value is None or value == [None, None]:
         return (None, None)
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise EnvelopeError("timelimit is not a pair")

@@ -1,4 +1,4 @@
-"""Content types: which are accepted, and how the bytes of a task body become values and back.
+"""Content types: which are accepted, and how the bytes of a task body become values; ``dumping.py`` is the way back.
 
 JSON, pickle and msgpack are opened here, since messages of old producers need care that kombu does not take; whatever
 else is registered with ``kombu.serialization`` (yaml, your own) is opened by it.
@@ -17,13 +17,12 @@ from decimal import Decimal
 from typing import Any
 
 from kombu import serialization
-from kombu.exceptions import EncodeError
 from kombu.utils import json as kombu_json
 
 from pyqs_celery.exceptions import BodyDecodeError, MissingExtra, UnacceptedContent, WireError
 from pyqs_celery.wire import bounded_yaml, pickling
+from pyqs_celery.wire.dumping import PICKLE_TYPE
 
-PICKLE_TYPE = "application/x-python-serialize"
 SIGNED_TYPE = "application/data"
 _TYPES = {
     "json": "application/json",
@@ -49,6 +48,9 @@ def accepted_types(accept_content: Iterable[str]) -> frozenset[str]:
 def check_accepted(content_type: str, accept_content: Iterable[str]) -> str:
     """The content type in its usual spelling. Raises UnacceptedContent unless it is accepted."""
     usual = _ALIASES.get(content_type, content_type)
+    for entry in accept_content:
+        if _TYPES.get(entry, entry) == usual:
+            return usual
     accepted = accepted_types(accept_content)
     if usual not in accepted:
         wanted = ", ".join(sorted(accepted)) or "nothing"
@@ -69,7 +71,7 @@ def loads(
     """Deserialise one task body whose type has been checked. Raises BodyDecodeError for any failure."""
     try:
         if content_type == "application/json":
-            return json.loads(_text(data, content_encoding), object_hook=_object_hook)
+            return _from_json.decode(_text(data, content_encoding))
         if content_type == PICKLE_TYPE:
             return pickling.loads(data, pickle_allowed_classes)
         if content_type == "application/x-msgpack":
@@ -94,6 +96,8 @@ def told(exc: BaseException) -> str:
 
 
 def _text(data: bytes, content_encoding: str | None) -> str:
+    if content_encoding in ("utf-8", None):
+        return data.decode()
     try:
         codec = codecs.lookup(content_encoding or "utf-8").name
     except (LookupError, ValueError):
@@ -125,7 +129,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "base64": lambda text: base64.b64decode(text.encode("utf-8")),
 }
 # kombu's own hook knows types that applications registered with it; kombu before 5.3 has none
-_object_hook = getattr(kombu_json, "object_hook", _own_object_hook)
+_from_json = json.JSONDecoder(object_hook=getattr(kombu_json, "object_hook", _own_object_hook))
 
 
 def _msgpack(data: bytes) -> Any:
@@ -157,19 +161,3 @@ def _python_2_text(value: Any) -> Any:
     if isinstance(value, list):
         return [_python_2_text(item) for item in value]
     return value
-
-
-def dumps(value: Any, serializer: str) -> tuple[str, str, bytes]:
-    """Serialise a task body: (content type, content encoding, bytes). Raises kombu's EncodeError."""
-    if serializer in ("pickle", PICKLE_TYPE):
-        return PICKLE_TYPE, "binary", _pickled(value)
-    content_type, encoding, payload = serialization.dumps(value, serializer=serializer)
-    data = payload.encode("utf-8") if isinstance(payload, str) else payload
-    return content_type, encoding, data
-
-
-def _pickled(value: Any) -> bytes:
-    try:
-        return pickling.dumps(value)
-    except Exception as exc:  # a reducer of the user's may raise anything
-        raise EncodeError(f"{type(exc).__name__}: {exc}") from exc

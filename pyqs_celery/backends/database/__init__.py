@@ -17,6 +17,7 @@ from pyqs_celery.backends.backend import Backend
 from pyqs_celery.exceptions import ImproperlyConfigured, ResultTooLarge
 from pyqs_celery.utils.imports import symbol_by_name
 from pyqs_celery.wire import serializers
+from pyqs_celery.wire.dumping import PICKLE_TYPE
 
 try:
     import sqlalchemy as sa
@@ -173,7 +174,7 @@ class DatabaseBackend(CountedChords, Backend):
         if value is None:
             return None
         content_type, encoding, payload = self._encode(value)
-        if content_type == serializers.PICKLE_TYPE:
+        if content_type == PICKLE_TYPE:
             return bytes(payload)
         data = payload.encode("utf-8") if isinstance(payload, str) else payload
         return pickled.dumps(serializers.loads(data, content_type, encoding))
@@ -220,7 +221,7 @@ class DatabaseBackend(CountedChords, Backend):
         data = bytes(data)
         if not pickled.is_pickle(data):
             return self.decode(data)
-        trusted = serializers.PICKLE_TYPE in self.accept
+        trusted = PICKLE_TYPE in self.accept
         return pickled.loads(data, self.app, trusted=trusted, standins=standins)
 
     def _look(self, task_ids: list[str], ready: frozenset[str]) -> dict[str, dict[str, Any]]:
