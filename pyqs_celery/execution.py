@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -114,15 +114,17 @@ def record_failure(
     request = from_message(message, sqs=sqs, hostname=hostname)
     started = time.monotonic()
     run = Run(app, task, request)
+    token = run.enter(message.args, message.kwargs)
     try:
-        with run.in_place(message.args, message.kwargs):
-            if isinstance(exc, Terminated):
-                return _revoked(task, request, "terminated")
-            run.spread_failure(exc, ExceptionInfo(exc))
+        if isinstance(exc, Terminated):
+            return _revoked(task, request, "terminated")
+        run.spread_failure(exc, ExceptionInfo(exc))
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:  # noqa: BLE001 - as for a run: the message must be given a fate
         return _internal_error(task, request, error, time.monotonic() - started)
+    finally:
+        run.leave(token)
     return Outcome("failed", task.name, request.id, one_line(_repr(exc)), exception=type(exc).__name__)
 
 
@@ -237,26 +239,29 @@ class Run:
     def perform(self, args: Any, kwargs: Any) -> Ended:
         """All steps. Raises only what is not the task's own failure."""
         started = time.monotonic()
-        with self.in_place(args, kwargs):
+        task, request = self.task, self.request
+        token = self.enter(args, kwargs)
+        try:
             ended = self._call(args, kwargs)
             runtime = time.monotonic() - started
             try:
                 ended = self._finish(ended, runtime)
                 if ended.state in (states.SUCCESS, states.FAILURE):
-                    task, request = self.task, self.request
                     task.after_return(ended.state, ended.value, request.id, args, kwargs, ended.einfo)
             finally:
                 signals.task_postrun.send(
-                    sender=self.task,
-                    task_id=self.request.id,
-                    task=self.task,
+                    sender=task,
+                    task_id=request.id,
+                    task=task,
                     args=args,
                     kwargs=kwargs,
                     retval=ended.value,
                     state=ended.state,
                 )
-                if not self.request.is_eager:
-                    self.task.backend.process_cleanup()
+                if not request.is_eager:
+                    task.backend.process_cleanup()
+        finally:
+            self.leave(token)
         return ended
 
     def _finish(self, ended: Ended, runtime: float) -> Ended:
@@ -269,14 +274,7 @@ class Run:
                 if isinstance(exc, (OperationalError, BackendError)) and not isinstance(exc, NEVER_WRITTEN):
                     raise  # an outage: the message comes again
                 ended = self._not_told(exc)
-        finish = {
-            states.SUCCESS: self._succeeded,
-            states.RETRY: self._retried,
-            states.FAILURE: self._failed,
-            states.REJECTED: self._rejected,
-            states.IGNORED: self._ignored,
-        }[ended.state]
-        finish(ended, runtime)
+        _FINISH[ended.state](self, ended, runtime)
         return ended
 
     def _not_told(self, exc: Exception) -> Ended:
@@ -284,17 +282,17 @@ class Run:
             raise exc
         return Ended(states.FAILURE, exc, ExceptionInfo(exc))
 
-    @contextmanager
-    def in_place(self, args: Any, kwargs: Any) -> Iterator[None]:
-        """Make this the current task and request for the block."""
+    def enter(self, args: Any, kwargs: Any) -> Any:
+        """Make this the current task and request; gives what ``leave`` needs."""
         self.request.args, self.request.kwargs = args, kwargs
         token = _state.push_task(self.task)
         self.task.push_request(self.request)
-        try:
-            yield
-        finally:
-            self.task.pop_request()
-            _state.pop_task(token)
+        return token
+
+    def leave(self, token: Any) -> None:
+        """Undo ``enter``."""
+        self.task.pop_request()
+        _state.pop_task(token)
 
     def _call(self, args: Any, kwargs: Any) -> Ended:
         task, request = self.task, self.request
@@ -429,6 +427,15 @@ class Run:
             hook(*args)
         except Exception:  # the task has ended; the message's fate must not depend on a hook
             logger.exception("Task %s[%s]: %s raised", self.task.name, self.request.id, hook.__name__)
+
+
+_FINISH = {
+    states.SUCCESS: Run._succeeded,
+    states.RETRY: Run._retried,
+    states.FAILURE: Run._failed,
+    states.REJECTED: Run._rejected,
+    states.IGNORED: Run._ignored,
+}
 
 
 def _completed(value: Any) -> Any:

@@ -125,7 +125,9 @@ def revocations(app: Celery) -> Revocations | None:
 
     if isinstance(app.backend, DisabledBackend):
         return None
-    known: Revocations = vars(app).setdefault("_revocations", Revocations(lambda: app.backend))
+    known: Revocations | None = vars(app).get("_revocations")
+    if known is None:
+        known = vars(app).setdefault("_revocations", Revocations(lambda: app.backend))
     return known
 
 

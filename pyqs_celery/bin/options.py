@@ -67,8 +67,15 @@ WORKER_FLAGS: tuple[Flag, ...] = (
     Flag(
         ("-Q", "--queues", "queues"),
         "Queues",
-        "Names and patterns such as 'email.*', separated by commas; NAME:WEIGHT for a larger share.",
+        "Names and patterns such as 'email.*', separated by commas; NAME:WEIGHT for a larger share, NAME=LIMIT for at most "
+        "so many tasks at once.",
         multiple=True,
+    ),
+    Flag(
+        ("--queue-order", "queue_order"),
+        "Queues",
+        "What the weights of -Q mean: turns (weighted, default), or the larger before the smaller (strict).",
+        click.Choice(["weighted", "strict"]),
     ),
     Flag(("-X", "--exclude-queues", "exclude_queues"), "Queues", "Names and patterns not to take from.", multiple=True),
     Flag(

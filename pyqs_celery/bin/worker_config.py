@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast, get_args
 
 from pyqs_celery.bin.errors import UsageError
 from pyqs_celery.bin.options import LOG_LEVELS
-from pyqs_celery.worker.config import PoolName, WorkerConfig
+from pyqs_celery.broker.limits import WAIT_SECONDS
+from pyqs_celery.worker.config import PoolName, QueueOrder, WorkerConfig
 from pyqs_celery.worker.nodenames import node_name
 
 POOLS = {"prefork": "prefork", "processes": "prefork", "threads": "threads", "solo": "solo"}
@@ -25,19 +27,45 @@ class Machine:
     cpus: int
 
 
-def queue_names(values: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Names and weights out of ``a,b:10`` lists. Raises UsageError for a weight that is no whole number above 0."""
+class NamedQueues(NamedTuple):
+    """What ``-Q`` names: queues and patterns, and of some of them the weight and how many slots they may use."""
+
+    names: tuple[str, ...]
+    weights: dict[str, int]
+    limits: dict[str, int]
+
+
+def queue_names(values: Iterable[str]) -> NamedQueues:
+    """Take ``a,b:10,c=2,d:10=2`` lists apart. Raises UsageError for a weight or limit that is no whole number above 0."""
     names: dict[str, None] = {}
     weights: dict[str, int] = {}
+    limits: dict[str, int] = {}
     for item in (part.strip() for value in values for part in value.split(",")):
-        name, colon, weight = item.partition(":")
-        if colon:
-            if not (weight.isascii() and weight.isdigit()) or int(weight) < 1:
-                raise UsageError(f"-Q {item}: the weight after ':' must be a whole number of at least 1")
-            weights[name] = int(weight)
+        parts = re.fullmatch(r"([^:=]*)(?::([^:=]*))?(?:=([^:=]*))?", item)
+        if parts is None:
+            raise UsageError(f"-Q {item}: write NAME, NAME:WEIGHT, NAME=LIMIT or NAME:WEIGHT=LIMIT")
+        name, weight, limit = parts.groups()
+        if weight is not None:
+            weights[name] = _whole(item, "weight after ':'", weight)
+        if limit is not None:
+            limits[name] = _whole(item, "limit after '='", limit)
         if name:
             names[name] = None
-    return tuple(names), weights
+    return NamedQueues(tuple(names), weights, limits)
+
+
+def _whole(item: str, what: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise UsageError(f"-Q {item}: the {what} must be a whole number of at least 1")
+    return int(text)
+
+
+def queue_order(given: str | None, setting: str) -> QueueOrder:
+    """What the weights of ``-Q`` mean: a flag, else the setting. Raises UsageError for anything else than the two."""
+    wanted = setting if given is None else given
+    if wanted not in get_args(QueueOrder):
+        raise UsageError(f"worker_queue_order {wanted!r}: it is weighted or strict")
+    return cast("QueueOrder", wanted)
 
 
 def pool_name(given: str) -> PoolName:
@@ -99,8 +127,8 @@ def build(
     conf: Any, given: Mapping[str, Any], names: Iterable[str], machine: Machine, *, app_spec: str | None
 ) -> WorkerConfig:
     """The worker's configuration. ``names`` are queues given PyQS's way, without a flag. Raises UsageError."""
-    queues, weights = queue_names((*given["queues"], *names))
-    excluded, _ = queue_names(given["exclude_queues"])
+    queues, weights, limits = queue_names((*given["queues"], *names))
+    excluded = queue_names(given["exclude_queues"]).names
     pool = pool_name(_either(given["pool"], conf.worker_pool))
     slots = given["concurrency"]
     if slots is None and given["autoscale"]:
@@ -114,6 +142,7 @@ def build(
         queues=queues,
         exclude_queues=excluded,
         weights=weights,
+        queue_order=queue_order(given["queue_order"], conf.worker_queue_order),
         concurrency=concurrency(slots, pool, machine.cpus),
         pool=pool,
         hostname=node_name(given["hostname"], machine.host),
@@ -121,7 +150,7 @@ def build(
         prefetch_multiplier=_either(given["prefetch_multiplier"], conf.worker_prefetch_multiplier),
         simple=simple,
         batch_size=1 if simple else _either(given["batch_size"], 10),
-        wait_time_seconds=int((conf.broker_transport_options or {}).get("wait_time_seconds", 10)),
+        wait_time_seconds=int((conf.broker_transport_options or {}).get("wait_time_seconds", WAIT_SECONDS)),
         lease_seconds=conf.worker_lease_seconds,
         silence_timeout=conf.worker_silence_timeout,
         max_deliveries=conf.worker_max_deliveries,
@@ -133,7 +162,7 @@ def build(
         soft_shutdown_timeout=conf.worker_soft_shutdown_timeout,
         ack_before_run_waits=conf.worker_ack_before_run == "wait",
         create_queues=bool(given["create_queues"] or conf.task_create_missing_queues),
-        queue_concurrency=dict(conf.worker_queue_concurrency or {}),
+        queue_concurrency={**(conf.worker_queue_concurrency or {}), **limits},
         queue_refresh_seconds=conf.worker_queue_refresh_seconds,
         import_patterns=import_patterns(app_spec, modules, queues),
         purge=bool(given["purge"]),

@@ -111,6 +111,7 @@ class Acker:
         self._settled = settled
         self._refused = refused
         self._waiting: dict[tuple[str, Kind, str], Batch] = {}
+        self._dues: list[tuple[float, tuple[str, Kind, str]]] = []
         self._later: list[tuple[float, int, Entry]] = []
         self._urls: dict[str, str] = {}
         self._give_up_at = float("inf")
@@ -130,17 +131,23 @@ class Acker:
 
     def next_due(self) -> float | None:
         """When ``flush`` must be called at the latest."""
-        dues = [batch.due for batch in self._waiting.values()]
-        if self._later:
-            dues.append(self._later[0][0])
+        while self._dues and not self._is_due(*self._dues[0]):
+            heapq.heappop(self._dues)
+        dues = [heap[0][0] for heap in (self._dues, self._later) if heap]
         return min(dues) if dues else None
+
+    def _is_due(self, instant: float, key: tuple[str, Kind, str]) -> bool:
+        """True unless that batch has gone, or goes earlier."""
+        batch = self._waiting.get(key)
+        return batch is not None and batch.due == instant
 
     def flush(self, now: float) -> None:
         """Send off the batches that are due."""
         while self._later and self._later[0][0] <= now:
             self._enqueue(heapq.heappop(self._later)[2], now)
-        for key, batch in list(self._waiting.items()):
-            if batch.due <= now:
+        while self._dues and self._dues[0][0] <= now:
+            due, key = heapq.heappop(self._dues)
+            if self._is_due(due, key):
                 self._send_off(key)
 
     def _enqueue(self, entry: Entry, now: float) -> None:
@@ -148,8 +155,11 @@ class Acker:
         key = (entry.delivery.queue, entry.kind, target)
         soon = entry.kind != "delete" or entry.delivery.group_id is not None
         due = now + (FLUSH_AT_ONCE_SECONDS if soon else FLUSH_SECONDS)
-        batch = self._waiting.setdefault(key, Batch(due))
-        batch.due = min(batch.due, due)
+        batch = self._waiting.get(key)
+        if batch is None or due < batch.due:
+            batch = self._waiting.setdefault(key, Batch(due))
+            batch.due = due
+            heapq.heappush(self._dues, (due, key))
         batch.entries.append(entry)
         if len(batch.entries) == BATCH_ENTRIES:
             self._send_off(key)

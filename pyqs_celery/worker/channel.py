@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import marshal
 import os
+import select
 import selectors
 import socket
 import struct
@@ -17,6 +18,7 @@ from collections import deque
 from typing import Any
 
 from pyqs_celery.outcome import Outcome
+from pyqs_celery.worker.quick import QuickSocket
 
 _LENGTH = struct.Struct(">I")
 FRAME_MOST = 64 * 1024 * 1024
@@ -35,6 +37,8 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes and give the frames that are complete. Raises FrameError for one of absurd length."""
+        if not self._buffer and len(data) > _LENGTH.size and _LENGTH.unpack_from(data)[0] == len(data) - _LENGTH.size:
+            return [data[_LENGTH.size :]]  # the usual case: one frame, and whole
         self._buffer += data
         frames = []
         while len(self._buffer) >= _LENGTH.size:
@@ -106,14 +110,21 @@ class ChildEnd:
         self.sock = sock
         self._reader = FrameReader()
         self._frames: list[bytes] = []
+        self._hang_up = select.poll()
+        self._hang_up.register(sock, 0)
 
     def next_work(self) -> tuple[Any, ...] | None:
-        """Wait for work; None when the consumer has gone or wants no more, empty if this process is to end."""
+        """Wait for work; None when the consumer has gone or wants no more, empty if this process is to end.
+
+        Work of a consumer that has gone meanwhile is not begun: nobody keeps its lease, and its end could not be told.
+        """
         while not self._frames:
             data = self.sock.recv(_READ_BYTES)
             if not data:
                 return None
             self._frames = self._reader.feed(data)
+        if self._hang_up.poll(0):
+            return None
         work: tuple[Any, ...] = marshal.loads(self._frames.pop(0))  # noqa: S302 - written by our own consumer
         return work
 
@@ -139,13 +150,14 @@ class ConsumerEnd:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         sock.setblocking(False)
+        self._quick = QuickSocket(sock)
         self._reader = FrameReader()
         self._unsent = b""
 
     def read(self) -> list[dict[str, Any]] | None:
         """What the child says; an empty list if nothing is complete yet, None at its end. Raises FrameError."""
         try:
-            data = self.sock.recv(_READ_BYTES)
+            data = self._quick.receive()
         except BlockingIOError:
             return []
         except OSError:
@@ -165,7 +177,7 @@ class ConsumerEnd:
     def push(self) -> bool:
         """Send what the socket takes; False if the child is gone."""
         try:
-            self._unsent = self._unsent[self.sock.send(self._unsent) :]
+            self._unsent = self._unsent[self._quick.send(self._unsent) :]
         except BlockingIOError:
             return True
         except OSError:
@@ -276,13 +288,14 @@ _FIELDS = (
 
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as a JSON frame carries it."""
-    return {name: getattr(outcome, name) for name in _FIELDS}
+    """An outcome as a JSON frame carries it: without what is empty."""
+    told = ((name, getattr(outcome, name)) for name in _FIELDS)
+    return {name: value for name, value in told if value is not None and value is not False and value != ""}
 
 
 def outcome_from_json(value: dict[str, Any]) -> Outcome:
     """The inverse. Raises FrameError for what no child of ours would say."""
     try:
-        return Outcome(**{name: value[name] for name in _FIELDS})
-    except (KeyError, TypeError) as exc:
+        return Outcome(**value)
+    except TypeError as exc:
         raise FrameError("a frame that is no outcome") from exc

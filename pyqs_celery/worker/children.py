@@ -18,7 +18,11 @@ logger = logging.getLogger("celery.worker.consumer.consumer")
 
 
 class Child:
-    """One child. ``born`` is when the consumer got its socket (monotonic), ``has_spoken`` whether it has said anything."""
+    """One child.
+
+    ``born`` is when the consumer got its socket (monotonic), ``has_spoken`` whether it has said anything, ``is_behind`` whether
+    its socket has not taken all of its work yet.
+    """
 
     def __init__(self, slot: int, pid: int, end: ConsumerEnd) -> None:
         self.slot = slot
@@ -27,6 +31,7 @@ class Child:
         self.born = time.monotonic()
         self.has_spoken = False
         self.leaves = False
+        self.is_behind = False
 
 
 class Children:
@@ -116,8 +121,9 @@ class Children:
             self._watch(child)
 
     def _watch(self, child: Child) -> None:
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.end.is_sending else 0)
-        if self._selector.get_key(child.end.sock).events != wanted:
+        if child.end.is_sending != child.is_behind:
+            child.is_behind = child.end.is_sending
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.is_behind else 0)
             self._selector.modify(child.end.sock, wanted, child)
 
     def on_ready(self, child: Child, mask: int) -> None:

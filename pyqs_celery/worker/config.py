@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pyqs_celery.broker.limits import WAIT_SECONDS
 from pyqs_celery.worker.core.values import StopTimes
 
 PoolName = Literal["prefork", "threads", "solo"]
+QueueOrder = Literal["weighted", "strict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +17,15 @@ class WorkerConfig(StopTimes):
     """Everything the manager, consumer and children need to know. Durations in seconds.
 
     ``queues`` are names or globs as the user gave them; empty means the application's default
-    consume set. ``weights`` come from ``-Q high:10,low:1``. ``import_patterns`` are globs a message's dotted
-    path must match before a module is imported for it (PyQS-native messages).
+    consume set. ``weights`` come from ``-Q high:10,low:1``; ``queue_order`` says whether they are shares or ranks.
+    ``queue_concurrency`` is how many slots a queue may use at most. Both are by name or pattern. ``import_patterns`` are globs
+    a message's dotted path must match before a module is imported for it (PyQS-native messages).
     """
 
     queues: tuple[str, ...] = ()
     exclude_queues: tuple[str, ...] = ()
     weights: dict[str, int] = field(default_factory=dict)
+    queue_order: QueueOrder = "weighted"
     concurrency: int = 1
     pool: PoolName = "prefork"
     hostname: str = "celery@localhost"
@@ -29,7 +33,7 @@ class WorkerConfig(StopTimes):
     prefetch_multiplier: int | None = None
     simple: bool = False
     batch_size: int = 10
-    wait_time_seconds: int = 10
+    wait_time_seconds: int = WAIT_SECONDS
     lease_seconds: int | None = None
     silence_timeout: float = 120.0
     max_deliveries: int = 5

@@ -31,6 +31,7 @@ from pyqs_celery.worker.channel import Control, FrameError
 from pyqs_celery.worker.children import Child, Children
 from pyqs_celery.worker.config import WorkerConfig
 from pyqs_celery.worker.core.engine import WorkerCore
+from pyqs_celery.worker.core.polls import EXTRA_MOST
 from pyqs_celery.worker.core.values import (
     Ack,
     Action,
@@ -93,6 +94,7 @@ class Consumer:
             IoThreads("settle", SETTLE_THREADS, self._inbox.put),
             IoThreads("keep", KEEP_THREADS, self._inbox.put),
             IoThreads("revoked", 1, self._inbox.put),
+            IoThreads("receive", EXTRA_MOST, self._inbox.put),
         )
         self._revoked: RevokedWatch | None = None
         if marks is not None:
@@ -130,13 +132,13 @@ class Consumer:
         if agent is not None:
             threads = IoThreads("ecs", 1, self._inbox.put)
             lease = self.config.lease_seconds or policies.DEFAULT_LEASE_SECONDS
-            yield EcsProtection(lambda: bool(view.slots.running()), lease, threads, agent)
+            yield EcsProtection(lambda: view.slots.busy > 0, lease, threads, agent)
 
     # -- the loop ----------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serve until everything is settled after a stop."""
-        self._selector.register(self._inbox, selectors.EVENT_READ, None)
+        self._selector.register(self._inbox, selectors.EVENT_READ, self._inbox)
         self._selector.register(self._control.sock, selectors.EVENT_READ, self._control)
         steps = self.app.worker_steps
         if steps is not None:
@@ -145,13 +147,16 @@ class Consumer:
         while not self._finished:
             ready = self._selector.select(self._timeout())
             self._core.on_awake(time.time())
+            told = False
             for key, mask in ready:
                 if isinstance(key.data, Child):
                     self._children.on_ready(key.data, mask)
                 elif key.data is self._control:
                     self._on_control(mask)
+                else:
+                    told = True
             now = time.time()
-            for news in self._inbox.take():
+            for news in self._inbox.take() if told else ():
                 news(now)
             for action in self._core.step(now):
                 self._do(action, now)
@@ -169,15 +174,14 @@ class Consumer:
         due = [self._core.next_wakeup(now), self._acker.next_due(), self._watchdog.next_due()]
         due += [each.next_due() for each in self._attendants]
         if self._revoked is not None:
-            due.append(self._revoked.next_due(busy=bool(self._core.busy_slots())))
+            due.append(self._revoked.next_due(busy=self._core.view.slots.busy > 0))
         instants = [each for each in due if each is not None]
         return min(LONGEST_WAIT_SECONDS, max(0.0, min(instants) - now)) if instants else None
 
     def _do(self, action: Action, now: float) -> None:
         match action:
             case Poll():
-                self._reporter.vitals.asked(action.queue, now)
-                self._receivers[action.queue].poll(min(action.count, self.config.batch_size))
+                self._poll(action, now)
             case Dispatch():
                 self._dispatch(action)
             case Ack() | Release() | Hop() | DeadLetter():
@@ -244,6 +248,19 @@ class Consumer:
     def _policy(self, queue: QueueInfo) -> QueuePolicy:
         return policies.queue_policy(queue, self.config, self._broker, self.app.conf.sqs_dead_letter_queue)
 
+    def _poll(self, action: Poll, now: float) -> None:
+        receiver, count = self._receivers[action.queue], min(action.count, self.config.batch_size)
+        if action.extra:
+            self._threads[3].ask(
+                lambda: receiver.poll_once(count),
+                lambda brought, later: self._core.on_polled(action.queue, brought, later, extra=True),
+                key=action.queue,
+                hung=_nothing,
+            )
+        else:
+            self._reporter.vitals.asked(action.queue, now)
+            receiver.poll(count)
+
     def _polled(self, queue: str, deliveries: list[Delivery], error: BrokerError | None) -> None:
         """Called from receivers' threads."""
         self._inbox.put(lambda now: self._on_polled(queue, deliveries, error, now))
@@ -252,7 +269,7 @@ class Consumer:
 
     def _on_polled(self, queue: str, deliveries: list[Delivery], error: BrokerError | None, now: float) -> None:
         self._reporter.vitals.answered(queue, str(error) if error is not None else None, now)
-        self._core.on_polled(queue, deliveries, now, error is not None)
+        self._core.on_polled(queue, deliveries, now)
 
     def _on_refused(self, sentence: str) -> None:
         self._control.send({"boot_failed": sentence})
@@ -346,6 +363,11 @@ class Consumer:
         last = self.config.stop_seconds(mode) + self.config.wait_time_seconds + GIVE_UP_AFTER_DEADLINE_SECONDS
         self._acker.stop_at(now + last)
         self._core.on_stop(mode, now)
+
+
+def _nothing() -> list[Delivery]:
+    """What a receive that hangs has brought."""
+    return []
 
 
 def consume(app: Celery, config: WorkerConfig, control: socket.socket) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -37,6 +38,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._news: deque[News] = deque()
+        self._is_woken = False
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._read_end, False)
         os.set_blocking(self._write_end, False)
@@ -44,6 +46,9 @@ class Inbox:
     def put(self, news: News) -> None:
         """Leave news; from any thread."""
         self._news.append(news)
+        if self._is_woken:
+            return  # the loop has been woken, and takes these news too
+        self._is_woken = True
         try:
             os.write(self._write_end, b"\0")
         except BlockingIOError:
@@ -52,12 +57,10 @@ class Inbox:
             return  # closed: the loop has ended, and nobody is left to be told
 
     def take(self) -> list[News]:
-        """Everything that is there."""
-        try:
-            while len(os.read(self._read_end, 4096)) == 4096:
-                pass
-        except BlockingIOError:
-            pass
+        """Everything that is there; to be called when there is something to read."""
+        with suppress(BlockingIOError):
+            os.read(self._read_end, 4096)
+        self._is_woken = False  # from here on news wake the loop again; what came before is taken now
         taken = []
         while self._news:
             taken.append(self._news.popleft())
@@ -100,6 +103,7 @@ class IoThreads:
         self._lock = threading.Lock()
         self._handed: SimpleQueue[Job | None] = SimpleQueue()
         self._waiting: dict[Hashable, deque[Job]] = {}
+        self._short: dict[Hashable, None] = {}
         self._open: dict[Hashable, set[Job]] = {}
         self._threads = 0
         self._idle = 0
@@ -136,11 +140,14 @@ class IoThreads:
 
     def _begin(self, key: Hashable) -> None:
         """Hand over what may begin of a key."""
-        waiting = self._waiting[key]
+        waiting = self._waiting.get(key)
         while waiting:
             running = len(self._open.get(key, ()))
             most = THREADS_MOST if not running else THREADS_MOST // 2
-            if running >= self._each or (not self._idle and self._threads >= most):
+            if running >= self._each:
+                return
+            if not self._idle and self._threads >= most:
+                self._short[key] = None
                 return
             job = waiting.popleft()
             job.began = time.monotonic()
@@ -151,7 +158,7 @@ class IoThreads:
                 self._threads += 1
                 threading.Thread(target=self._run, name=f"{self._name}-{self._threads}", daemon=True).start()
             self._handed.put(job)
-        del self._waiting[key]
+        self._waiting.pop(key, None)
 
     def _end(self, job: Job, answer: Any) -> None:
         """A call has its answer: tell the loop, and begin what waited for that."""
@@ -161,9 +168,11 @@ class IoThreads:
         if not jobs:
             del self._open[job.key]
         self._post(lambda now: job.then(answer, now))
-        for key in [job.key, *self._waiting]:
-            if key in self._waiting:
-                self._begin(key)
+        self._begin(job.key)
+        while self._idle and self._short:
+            key = next(iter(self._short))
+            del self._short[key]
+            self._begin(key)
 
     def _run(self) -> None:
         while True:
@@ -185,5 +194,6 @@ class IoThreads:
         with self._lock:
             self._closed = True
             self._waiting.clear()
+            self._short.clear()
             for _ in range(self._idle):
                 self._handed.put(None)

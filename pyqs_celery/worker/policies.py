@@ -6,13 +6,14 @@ and ``sqs_delivery = "celery"`` turns all defaults to Celery's at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from pyqs_celery.app.options import acks_late, starts_per_second
 from pyqs_celery.broker.config import BrokerConfig
 from pyqs_celery.broker.delivery import QueueInfo
-from pyqs_celery.broker.queues import dead_letter_name
+from pyqs_celery.broker.queues import dead_letter_name, is_pattern, matches
 from pyqs_celery.wire.envelope import LONGEST_NAME
 from pyqs_celery.wire.message import Head
 from pyqs_celery.worker.config import WorkerConfig
@@ -49,6 +50,8 @@ def queue_policy(info: QueueInfo, config: WorkerConfig, broker: BrokerConfig, de
     target = dead_letter_name(info.name, dead_letters)
     if info.redrive is not None and target is not None:
         target = info.redrive.dead_letter_name
+    prefix, strict = broker.queue_name_prefix, config.queue_order == "strict"
+    weight = _of_queue(config.weights, info, prefix) or 1
     return QueuePolicy(
         info.name,
         info.logical,
@@ -60,9 +63,19 @@ def queue_policy(info: QueueInfo, config: WorkerConfig, broker: BrokerConfig, de
         max_deliveries=config.max_deliveries,
         backoff=info.backoff_policy,
         backoff_tasks=info.backoff_tasks,
-        concurrency=config.queue_concurrency.get(info.logical, config.queue_concurrency.get(info.name)),
-        weight=config.weights.get(info.logical, config.weights.get(info.name, 1)),
+        concurrency=_of_queue(config.queue_concurrency, info, prefix),
+        weight=1 if strict else weight,
+        rank=weight if strict else 0,
     )
+
+
+def _of_queue(table: Mapping[str, int], info: QueueInfo, prefix: str) -> int | None:
+    """A queue's own entry, else that of the first pattern that means it."""
+    found = table.get(info.logical, table.get(info.name))
+    if found is not None:
+        return found
+    meant = (number for name, number in table.items() if is_pattern(name) and matches(name, info.name, prefix))
+    return next(meant, None)
 
 
 def lease_seconds(wanted: int | None, option: int | None, own: int) -> int:
@@ -156,4 +169,5 @@ def describe(policy: QueuePolicy) -> str:
         failure += f"{policy.dead_letter_queue} at its {policy.max_deliveries}th failure"
     else:
         failure = "a failed task comes back ever later, up to 12 hours (no dead-letter queue)"
-    return f"{policy.logical} ({policy.name}, {kind}): lease {policy.lease_seconds:g}s; {failure}"
+    most = f"; at most {policy.concurrency} at once" if policy.concurrency is not None else ""
+    return f"{policy.logical} ({policy.name}, {kind}): lease {policy.lease_seconds:g}s; {failure}{most}"

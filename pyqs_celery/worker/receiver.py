@@ -13,7 +13,7 @@ from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.delivery import Delivery, QueueInfo
 from pyqs_celery.exceptions import BrokerError, BrokerUnavailable, InvalidRequest, Throttled
 from pyqs_celery.utils.backoff import backoff, longest_wait
-from pyqs_celery.utils.log import Troubles
+from pyqs_celery.utils.log import Sometimes, Troubles
 from pyqs_celery.worker.io import HANGS_SECONDS, IoThreads
 
 logger = logging.getLogger("celery.worker.consumer.consumer")
@@ -77,6 +77,7 @@ class Receiver:
         self._stopped = threading.Event()
         self._failures = 0
         self._troubles = troubles
+        self._tell_extra = Sometimes()
         self._attempt = Attempt() if queue.fifo else None
         self._lock = threading.Lock()
         self._asked_at: float | None = None
@@ -94,6 +95,15 @@ class Receiver:
         """Ask for up to ``count`` messages."""
         self._asked_at = time.monotonic()
         self._asked.put(count)
+
+    def poll_once(self, count: int) -> list[Delivery]:
+        """A receive that waits for nothing, in the caller's thread, beside the long poll. It brings nothing if it fails."""
+        try:
+            return self._receive(count, wait_seconds=0)
+        except BrokerError as exc:
+            if self._tell_extra("extra", time.monotonic()):
+                logger.warning("Queue %s: a receive beside the long poll has failed: %s", self.queue.name, exc)
+            return []
 
     def stop(self) -> None:
         """No more waiting between failures; a poll that is open still returns."""
@@ -152,12 +162,9 @@ class Receiver:
         """One ReceiveMessage; after a failure its report waits, so that nobody asks again at once."""
         began, attempt = time.monotonic(), self._attempt
         try:
-            deliveries = self._client.receive(
-                self.queue,
-                count=attempt.begin(count, began) if attempt else count,
+            deliveries = self._receive(
+                attempt.begin(count, began) if attempt else count,
                 wait_seconds=0 if self._stopped.is_set() else self._wait_seconds,
-                visibility_seconds=self.lease_seconds,
-                clock=time.time,
                 attempt=attempt.id if attempt else None,
             )
         except BrokerError as exc:
@@ -175,6 +182,16 @@ class Receiver:
                 logger.info("Queue %s: receiving again", named)
         self._failures = 0
         return deliveries, None
+
+    def _receive(self, count: int, *, wait_seconds: int, attempt: str | None = None) -> list[Delivery]:
+        return self._client.receive(
+            self.queue,
+            count=count,
+            wait_seconds=wait_seconds,
+            visibility_seconds=self.lease_seconds,
+            clock=time.time,
+            attempt=attempt,
+        )
 
     def _failed(self, exc: BrokerError, began: float) -> None:
         now = time.monotonic()

@@ -63,13 +63,15 @@ class Reporter:
 
 def sight_of(view: View, now: float, max_lease_seconds: float) -> Sight:
     """What of a core bears on its health. A receipt's twelve hours end whatever anybody does: they are no sign of illness."""
-    names = view.queues.names
+    queues, top = view.queues, view.queues.top_rank_in_hand
     running = [view.ledger.get(tag) for _, tag in view.slots.running()]
     return Sight(
         slots=len(view.slots),
         idle=view.slots.idle,
-        untouched=frozenset(name for name in names if not view.queues.in_hand(name)),
-        forbidden=view.queues.forbidden,
+        untouched=frozenset(
+            name for name in queues.names if not queues.in_hand(name) and queues.policy(name).rank >= top
+        ),
+        forbidden=queues.rests.forbidden,
         leases=tuple(
             Lease(held.task_id, held.lease_until, held.lease_lost)
             for held in running

@@ -16,7 +16,8 @@ from pyqs_celery.app.config_idle import IDLE_DEFAULTS, MISSED, WITHOUT_EFFECT
 from pyqs_celery.bootsteps import Steps
 from pyqs_celery.exceptions import BootError, SecurityError, SecurityWarning
 from pyqs_celery.utils import log, output
-from pyqs_celery.wire.serializers import PICKLE_TYPE, accepted_types
+from pyqs_celery.wire.dumping import PICKLE_TYPE
+from pyqs_celery.wire.serializers import accepted_types
 from pyqs_celery.worker.config import WorkerConfig
 from pyqs_celery.worker.fleet import Fleet
 from pyqs_celery.worker.manager import Manager

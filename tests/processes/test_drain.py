@@ -33,6 +33,40 @@ def test_a_thousand_waiting_messages_run_once_for_a_quarter_request_each(sqs, st
     assert worker.stop() == 0
 
 
+def test_a_deep_queue_far_away_is_received_from_several_times_at_once_and_once_it_is_empty_by_one_poll(
+    sqs, start_worker, send
+):
+    # given two thousand messages, and a network on which each request takes a twentieth of a second
+    sqs.create("emails")
+    with send.app.publisher().batch():
+        for number in range(2000):
+            send("note", "emails", number)
+    worker = start_worker("-Q", "emails", "-c", "10")
+    sqs.ask("config", latency_ms=50)
+    sqs.ask("reset")
+    began = time.monotonic()
+
+    # when it is drained
+    worker.diary.wait("run", 2000, 60)
+    took = time.monotonic() - began
+    sqs.ask("config", latency_ms=0)
+    sqs.wait_empty("emails")
+
+    # then that took less time than its receives, one after the other, would have; and hardly one was in vain
+    receives = sqs.requests()["ReceiveMessage"]
+    assert took < 200 * 0.05, f"{receives} receives in {took:.1f} s"
+    assert receives <= 215, receives
+    assert worker.diary.count("run") == Counter(range(2000))
+
+    # and of an empty queue one poll is open, and nothing else is asked
+    sqs.wait_polled("emails")
+    sqs.ask("reset")
+    until(lambda: sqs.requests().get("ReceiveMessage", 0) >= 2, "it has polled again, and again")
+    assert sqs.state("emails")["waiters"] == 1
+    assert set(sqs.requests()) == {"ReceiveMessage"}
+    assert worker.stop() == 0
+
+
 def test_two_workers_hold_no_more_long_tasks_than_they_can_run(sqs, start_worker, send, tmp_path):
     # given two workers of one child that know nothing yet of how long tasks take, and four long ones
     sqs.create("emails")

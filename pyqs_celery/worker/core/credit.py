@@ -11,6 +11,7 @@ from pyqs_celery.worker.core.values import CoreConfig
 
 SMOOTHING = 0.2
 HORIZON_SECONDS = 1.0
+TURN_SECONDS = 0.05
 BUFFER_FLOOR = 20
 PATIENCE_SECONDS = 5.0
 """How long a message may wait here for a slot before it goes back: it was fetched in the belief that tasks are short."""
@@ -62,6 +63,39 @@ def _buffer(config: CoreConfig, mean_runtime: float | None) -> int:
     return min(most, wanted)
 
 
+def at_once(config: CoreConfig, mean_runtime: float | None, mean_bytes: float | None, queues: int) -> int:
+    """How many messages each of so many queues is asked for while nothing of it is in hand: 1 to 10.
+
+    One, as any of them may be of a long task; but while tasks are short, a queue's part of what the slots run in a second. So
+    messages of many queues come and are deleted in tens, too.
+    """
+    if not is_adaptive(config) or mean_runtime is None or mean_runtime >= HORIZON_SECONDS:
+        return 1
+    most = min(config.max_held, _fitting(mean_bytes))
+    if mean_runtime > 0:
+        most = min(most, int(config.concurrency * HORIZON_SECONDS / mean_runtime))
+    return max(1, min(BATCH_ENTRIES, most // max(1, queues)))
+
+
+def in_a_row(config: CoreConfig, mean_runtime: float | None) -> int:
+    """How many messages of one queue run before it is another's turn: as many as take no time worth speaking of, up to 10.
+
+    They are then deleted in one request.
+    """
+    if mean_runtime is None:
+        return 1
+    if mean_runtime <= 0:
+        return BATCH_ENTRIES
+    return max(1, min(BATCH_ENTRIES, int(config.concurrency * TURN_SECONDS / mean_runtime)))
+
+
+def own_buffer(buffer: int, limit: int, mean_runtime: float | None) -> int:
+    """How much of ``buffer`` a queue may have that has a limit of slots: what it runs in a second, once that is known."""
+    if mean_runtime is None or mean_runtime >= HORIZON_SECONDS:
+        return 0
+    return buffer if mean_runtime <= 0 else min(buffer, int(limit * HORIZON_SECONDS / mean_runtime))
+
+
 def _fitting(mean_bytes: float | None) -> int:
     return int(BODY_BYTES_MOST / max(1.0, mean_bytes or 1.0))
 
@@ -81,25 +115,27 @@ def wanted(
     reserved: int,
     is_quiet: bool,
     stuck: int = 0,
+    at_once: int = 1,
 ) -> int:
     """How many messages to ask one queue for now; 0 means do not poll.
 
-    Full batches are waited for while there is still work ready; a queue of which nothing is in hand may always ask for
-    one as long as there is a buffer or a free slot, so a busy queue cannot shut out a quiet one.
+    Full batches are waited for while there is still work ready. A queue of which nothing is ready asks for no less than
+    ``at_once``, and if nothing of it is in hand it may always ask as long as there is a buffer or a free slot, so a busy queue
+    cannot shut out a quiet one.
 
-    As every queue has a poll of its own, what they bring together may be more than there is room for: by one for
-    each queue. A quiet one, of several and whose last poll brought nothing, asks for one; the others leave ``reserved``, which
-    polls of the last moment may still bring.
+    As every queue has a poll of its own, what they bring together may be more than there is room for: by ``at_once`` for
+    each queue. A quiet one, of several and whose last poll brought nothing, asks for as many; the others leave ``reserved``,
+    which polls of the last moment may still bring.
 
     ``stuck`` is how much of what is in hand cannot take a slot yet, though there is one. It leaves that slot to others.
     """
     free = max(capacity - in_hand, slots - (in_hand - stuck))
     if free > 0:
-        free = 1 if is_quiet else max(1, free - reserved)
+        free = at_once if is_quiet else max(1, free - reserved)
     if free >= BATCH_ENTRIES:
         return BATCH_ENTRIES
     if queue_ready == 0 and free > 0:
-        return free
+        return max(free, at_once)
     if queue_in_hand == 0 and capacity > slots:
-        return 1
+        return at_once
     return 0

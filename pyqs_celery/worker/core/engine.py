@@ -36,7 +36,7 @@ from pyqs_celery.worker.core.disposition import (
     is_last_delivery,
     unknown_delay,
 )
-from pyqs_celery.worker.core.fairness import ReadyQueues
+from pyqs_celery.worker.core.fetching import Fetching
 from pyqs_celery.worker.core.held import Held
 from pyqs_celery.worker.core.ledger import Ledger
 from pyqs_celery.worker.core.loss import loss_of
@@ -59,7 +59,6 @@ from pyqs_celery.worker.core.values import (
     Hop,
     Kill,
     KillReason,
-    Poll,
     QueuePolicy,
     Release,
     Settled,
@@ -84,14 +83,15 @@ class WorkerCore:
         self.config = config
         self._task_policy = task_policy
         self._decode_head = decode_head
-        self._queues = QueueTable()
-        self._ready = ReadyQueues()
+        self._queues = QueueTable(adaptive=credit.is_adaptive(config))
+        self._ready = self._queues.ready
         self._timers = Timers()
         self._ledger = Ledger(self._queues, self._ready, self._timers)
         self._renewals = Renewals(self._ledger, self._timers, config.max_lease_seconds)
         self._rates = RateLimits()
         self._runtime = credit.MovingMean()
         self._slots = Slots()
+        self._fetching = Fetching(self._ledger, self._queues, self._slots)
         self._recordings = Recordings(self._ledger, self._slots, self._timers)
         self._stop: StopMode | None = None
         self._stop_at = 0.0
@@ -104,16 +104,16 @@ class WorkerCore:
         """Serve exactly these queues from now on; deliveries of a dropped queue are still finished."""
         self._queues.replace(policies)
 
-    def on_polled(self, queue: str, deliveries: Sequence[Delivery], now: float, error: bool = False) -> None:
-        """The one answer to each Poll: what it brought, nothing, or ``error``."""
-        self._queues.poll_ended(queue, len(deliveries))
+    def on_polled(self, queue: str, deliveries: Sequence[Delivery], now: float, *, extra: bool = False) -> None:
+        """The one answer to each Poll, which was ``extra`` or not: what it brought, or nothing (an error brings nothing)."""
+        self._queues.poll_ended(queue, len(deliveries), now, extra=extra)
         policy = self._queues.policy(queue)
         if policy.fifo and any(delivery.receive_count > 1 for delivery in deliveries):
             self._ledger.troubled.setdefault(queue, 0.0)
         for delivery in deliveries:
             self._ledger.take(delivery, policy)
         self._admit_promoted(now)
-        if self._stop is not None or queue in self._queues.cancelled or self._queues.is_resting(queue, now):
+        if self._stop is not None or queue in self._queues.cancelled or self._queues.rests.is_resting(queue, now):
             self._give_back_unstarted(queue)
 
     def on_cancelled(self, queue: str) -> None:
@@ -168,6 +168,8 @@ class WorkerCore:
         if held.head is not None and held.head.sealed and outcome.task is not None:
             held.policy = self._task_policy(replace(held.head, task=outcome.task, sealed=False))
         self._runtime.add(now - held.started_at)
+        if held.queue.concurrency is not None:
+            self._queues.ran(held.queue.name, now - held.started_at)
         held.slot = None
         if outcome.kind == "deferred" and outcome.eta is not None:
             self._wait(held, self._plan(held, outcome.eta, now), outcome.eta, now)
@@ -211,13 +213,13 @@ class WorkerCore:
     def _learn(self, held: Held, result: Settled, now: float) -> None:
         """What the end of a settlement says of our permission to delete."""
         if result.forbidden:
-            self._queues.forbid(held.queue.name, now)
+            self._queues.rests.forbid(held.queue.name, now)
         elif result.ok and isinstance(held.settlement, Ack):
-            self._queues.allow(held.queue.name)
+            self._queues.rests.allow(held.queue.name)
 
     def on_refused(self, queue: str, now: float) -> None:
         """A deletion was denied and is tried again: what would run only to stay on its queue goes back."""
-        self._queues.refuse(queue, now)
+        self._queues.rests.refuse(queue, now)
         self._give_back_unstarted(queue)
 
     def on_extended(self, results: Iterable[Extended], now: float) -> None:
@@ -243,6 +245,8 @@ class WorkerCore:
         self._queues.be_careful(self._ledger.troubled, now)
         self._recordings.dispatch(now)
         if self._stop is None:
+            if self._queues.ranked and self._slots.idle:
+                self._poll(now)  # a higher queue is asked before a slot goes to a lower one
             self._dispatch_ready(now)
             self._poll(now)
         else:
@@ -252,7 +256,7 @@ class WorkerCore:
 
     def next_wakeup(self, now: float) -> float | None:
         """The latest instant at which ``step`` must be called again though nothing happened."""
-        instants = [self._timers.next(), self._queues.next_allowed(now)]
+        instants = [self._timers.next(), self._queues.rests.next_end(now), self._queues.precedence.next_change(now)]
         if self._stop is not None and not self._killed_all:
             instants.append(self._stop_at)
         known = [instant for instant in instants if instant is not None]
@@ -283,7 +287,8 @@ class WorkerCore:
     def snapshot(self) -> dict[str, Any]:
         """Counts by state and by queue, and what each slot runs; for inspect and dumps."""
         found = snapshot_of(self._ledger, self._queues, self._slots)
-        return {**found, "capacity": self._capacity(), "stopping": self._stop}
+        capacity = self._fetching.capacity(self.config, self._runtime.mean)
+        return {**found, "capacity": capacity, "stopping": self._stop}
 
     # -- taking ------------------------------------------------------------------------------------
 
@@ -357,8 +362,10 @@ class WorkerCore:
     # -- running -----------------------------------------------------------------------------------
 
     def _dispatch_ready(self, now: float) -> None:
+        floor = self._queues.precedence.floor(now)
+        in_a_row = credit.in_a_row(self.config, self._runtime.mean)
         while self._slots.idle:
-            tag = self._ready.pick(self._queues.weights, self._queues.full)
+            tag = self._ready.pick(floor, in_a_row)
             if tag is None:
                 return
             held = self._ledger.get(tag)
@@ -392,10 +399,9 @@ class WorkerCore:
             held.hard_limit = hard
             held.kill_at = now + hard
             self._timers.add(held.kill_at, held.tag, "kill")
-        last, late = (
-            is_final_failure(policy, last_delivery=is_last_delivery(held.queue, held.delivery), timed_out=timed_out)
-            for timed_out in (False, True)
-        )
+        is_last = is_last_delivery(held.queue, held.delivery)
+        last = is_final_failure(policy, last_delivery=is_last, timed_out=False)
+        late = is_final_failure(policy, last_delivery=is_last, timed_out=True)
         self._ledger.out.append(Dispatch(held.slot, held.tag, held.delivery, held.head, last, late, hard, soft))
 
     def _early_ack_done(self, held: Held, result: Settled, now: float) -> None:
@@ -441,8 +447,9 @@ class WorkerCore:
                 self._renewals.look_at(held, now)
             elif kind == "due" and held.state == "deferred" and held.due_at <= now:
                 self._make_ready(held, now)
-            elif kind == "patience" and held.state == "ready" and held.queue.name not in self._queues.full:
-                self._runtime.add_at_least(credit.PATIENCE_SECONDS)
+            elif kind == "patience" and held.state == "ready" and not self._ready.is_blocked(held.queue.name):
+                if held.queue.rank >= self._queues.top_rank_in_hand:
+                    self._runtime.add_at_least(credit.PATIENCE_SECONDS)
                 self._ledger.give_up_waiting(held)
             elif kind == "kill" and held.state == "running" and held.kill_at is not None and held.kill_at <= now:
                 self._kill(held, "hard time limit")
@@ -450,37 +457,11 @@ class WorkerCore:
 
     # -- polling and stopping ----------------------------------------------------------------------
 
-    def _capacity(self) -> int:
-        return credit.capacity(self.config, self._runtime.mean, self._ledger.body_size.mean)
-
     def _poll(self, now: float) -> None:
-        most = credit.held_most(self.config, self._ledger.body_size.mean)
-        if not self._slots or len(self._ledger) >= most:
-            return
-        capacity = self._capacity()
-        slots = self.config.concurrency
-        stuck = self._queues.total_stuck + sum(self._ready.count(name) for name in self._queues.full)
-        for name in self._queues.may_poll(now):
-            in_hand = self._queues.total_in_hand
-            count = credit.wanted(
-                capacity=capacity,
-                slots=slots,
-                in_hand=in_hand,
-                queue_in_hand=self._queues.in_hand(name),
-                queue_ready=self._ready.count(name),
-                reserved=self._queues.promised(now),
-                is_quiet=self._queues.is_quiet(name),
-                stuck=stuck,
-            )
-            count = min(count, self._queues.batch_limit(name, now, count, capacity - slots))
-            if self.config.simple:
-                count = min(count, 1) if self._slots.idle > in_hand - stuck - self._queues.total_running else 0
-            if count > 0:
-                self._queues.poll_began(name, count, now)
-                self._ledger.out.append(Poll(name, count))
+        self._fetching.poll(self.config, self._runtime.mean, now)
 
     def _give_back_unstarted(self, queue: str) -> None:
-        if not self._queues.is_polled(queue):
+        if not self._queues.polls.is_open(queue):
             self._ledger.give_back(queue)
 
     def _kill(self, held: Held, reason: KillReason, signum: int | None = None) -> None:
@@ -500,6 +481,6 @@ class WorkerCore:
                     self._kill(held, "shutdown")
         if self._killed_all or not self._slots:
             self._recordings.give_up()
-        if not self._ledger and not self._queues.any_polled and not self._done:
+        if not self._ledger and not self._queues.polls.any_open and not self._done:
             self._done = True
             self._ledger.out.append(Done())

@@ -26,7 +26,7 @@ class Ledger:
 
     What is to be done and told gathers in ``out``. ``troubled`` are FIFO queues of which a message has just failed, with
     the seconds until it comes back. ``promoted`` are deliveries that have become the first of their
-    group and wait to be admitted.
+    group and wait to be admitted. No lease that matters ends before ``soonest_end``.
     """
 
     def __init__(self, queues: QueueTable, ready: ReadyQueues, timers: Timers) -> None:
@@ -34,10 +34,12 @@ class Ledger:
         self.promoted: deque[Held] = deque()
         self.troubled: dict[str, float] = {}
         self.body_size = MovingMean()
+        self.soonest_end = float("inf")
         self._queues = queues
         self._ready = ready
         self._timers = timers
         self._held: dict[int, Held] = {}
+        self._by_queue: dict[str, dict[int, Held]] = {}
         self._by_message: dict[tuple[str, str], int] = {}
         self._groups: dict[tuple[str, str], deque[int]] = {}
         self._noted: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -54,6 +56,10 @@ class Ledger:
         """The record of a tag, None if it is gone."""
         return self._held.get(tag) if tag is not None else None
 
+    def of_queue(self, queue: str) -> list[Held]:
+        """What is in hand of one queue."""
+        return list(self._by_queue.get(queue, {}).values())
+
     # -- in ----------------------------------------------------------------------------------------
 
     def take(self, delivery: Delivery, policy: QueuePolicy) -> None:
@@ -67,6 +73,8 @@ class Ledger:
         until = delivery.received_at + policy.lease_seconds
         held = Held(self._next_tag, delivery, policy, lease_until=until, held_since=delivery.received_at)
         self._held[held.tag] = held
+        self._by_queue.setdefault(policy.name, {})[held.tag] = held
+        self.soonest_end = min(self.soonest_end, until)
         self._by_message[delivery.queue, delivery.message_id] = held.tag
         self._queues.count_in_hand(delivery.queue, +1)
         self._timers.add(leases.renew_at(held), held.tag, "lease")
@@ -89,6 +97,7 @@ class Ledger:
         held.lease_until = delivery.received_at + held.queue.lease_seconds
         held.held_since = delivery.received_at
         held.lease_lost = False
+        self.soonest_end = min(self.soonest_end, held.lease_until)
         self._timers.add(leases.renew_at(held), held.tag, "lease")
         if held.acked_early and held.settlement is None:
             self.ack_newest(held)
@@ -125,8 +134,9 @@ class Ledger:
 
     def mark_stuck(self, held: Held, *, stuck: bool) -> None:
         """It cannot take a slot though there is one, or can now."""
-        self._queues.total_stuck += stuck - held.stuck
-        held.stuck = stuck
+        if stuck != held.stuck:
+            self._queues.count_stuck(held.queue.name, stuck - held.stuck)
+            held.stuck = stuck
 
     def keep_unrecorded(self, held: Held, fault: Fault, fate: Verdict) -> None:
         """How it ended is known: hold it until a child has recorded that."""
@@ -145,6 +155,7 @@ class Ledger:
 
     def ack_newest(self, held: Held) -> None:
         """Delete a message by its newest receipt, whatever becomes of its task."""
+        self.soonest_end = min(self.soonest_end, held.lease_until)
         again = Ack(held.tag, held.delivery, waited_for=held.waits_for_ack)
         held.settlement = again
         self.out.append(again)
@@ -168,7 +179,11 @@ class Ledger:
         if held.state == "settling":
             self._queues.count_unsettled(held.queue.name, -1)
         held.state = "gone"
-        self._held.pop(held.tag, None)
+        if self._held.pop(held.tag, None) is not None:
+            of_queue = self._by_queue[held.queue.name]
+            del of_queue[held.tag]
+            if not of_queue:
+                del self._by_queue[held.queue.name]
         key = (held.delivery.queue, held.delivery.message_id)
         if self._by_message.get(key) == held.tag:
             del self._by_message[key]
@@ -177,8 +192,8 @@ class Ledger:
 
     def give_back(self, queue: str) -> None:
         """Release what is unstarted of a queue."""
-        for held in self:
-            if held.queue.name == queue and held.unstarted:
+        for held in self.of_queue(queue):
+            if held.unstarted:
                 self.settle(held, Release(held.tag, held.delivery, 0))
 
     def give_up_waiting(self, held: Held) -> None:

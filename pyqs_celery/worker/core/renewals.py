@@ -43,11 +43,12 @@ class Renewals:
     def wake(self, now: float) -> None:
         """Lose what has run out, if nobody has looked for a while; timers see to the rest."""
         slept, self._awake_at = now - self._awake_at, now
-        if slept > NAP_SECONDS:
-            for held in reversed(
-                list(self._ledger)
-            ):  # the last of a group first, as losing one gives back what is behind it
+        if slept > NAP_SECONDS and now >= self._ledger.soonest_end:
+            # the last of a group first, as losing one gives back what is behind it
+            for held in reversed(list(self._ledger)):
                 self.has_lost(held, now)
+            kept = (held.lease_until for held in self._ledger if held.keeps_lease)
+            self._ledger.soonest_end = min(kept, default=float("inf"))
 
     def has_lost(self, held: Held, now: float) -> bool:
         """True if the lease is gone, which may not have been seen yet: this worker was stopped for a while, or is late."""
@@ -65,10 +66,9 @@ class Renewals:
         if not due:
             return
         if len(due) % BATCH_ENTRIES:
-            queues = {held.queue.name for held in due}
-            for held in self._ledger:
-                wanted = held.queue.name in queues and held.keeps_lease and not held.extending
-                if wanted and leases.due_soon(held, now):
+            queues = dict.fromkeys(held.queue.name for held in due)
+            for held in (each for queue in queues for each in self._ledger.of_queue(queue)):
+                if held.keeps_lease and not held.extending and leases.due_soon(held, now):
                     self._ask(held, now)
                     due.append(held)
         self._ledger.out.extend(leases.extensions(due))

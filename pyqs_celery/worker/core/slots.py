@@ -23,9 +23,14 @@ class Slots:
         """How many are idle."""
         return len(self._idle)
 
+    @property
+    def busy(self) -> int:
+        """In how many something runs."""
+        return len(self._tags) - len(self._idle)
+
     def add(self, slot: int) -> None:
         """A child is there and idle."""
-        if self._tags.get(slot) is None and slot not in self._idle:
+        if slot not in self._tags:
             self._tags[slot] = None
             self._idle.append(slot)
 

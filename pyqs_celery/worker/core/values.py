@@ -43,7 +43,8 @@ class QueuePolicy:
     ``dead_letter_queue`` is where the worker itself moves what can never succeed: an SQS name, or
     None where moving is forbidden. ``max_receive_count`` is the queue's own redrive limit, if any.
     ``backoff`` maps a receive count to the delay after that failed delivery; the last entry holds
-    for all later ones. ``concurrency`` limits how many slots its tasks may use at once.
+    for all later ones. ``concurrency`` limits how many slots its tasks may use at once. As long as
+    a queue of a higher ``rank`` has messages, none of a lower one is begun; among equals ``weight`` gives turns.
     """
 
     name: str
@@ -58,6 +59,7 @@ class QueuePolicy:
     backoff_tasks: frozenset[str] = frozenset()
     concurrency: int | None = None
     weight: int = 1
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,14 @@ class CoreConfig(StopTimes):
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """Receive up to ``count`` messages from ``queue``; exactly one answer by ``on_polled``."""
+    """Receive up to ``count`` messages from ``queue``; exactly one answer by ``on_polled``.
+
+    ``extra``: without waiting, beside the long poll that is open.
+    """
 
     queue: str
     count: int
+    extra: bool = False
 
 
 @dataclass(frozen=True, slots=True)

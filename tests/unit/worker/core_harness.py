@@ -28,7 +28,7 @@ def body(task: str = "t", task_id: str = "id", **headers: Any) -> str:
 
 
 class World:
-    """Drives a core: ``act`` steps it and sorts its actions; ``polls`` are open polls by queue."""
+    """Drives a core: ``act`` steps it and sorts its actions; ``polls`` are open polls by queue, ``extra`` those beside them."""
 
     def __init__(
         self, *queues: v.QueuePolicy, slots: int = 1, policy: v.TaskPolicy | None = None, **config: Any
@@ -41,6 +41,7 @@ class World:
             decode_head,
         )
         self.polls: dict[str, int] = {}
+        self.extra: Counter[str] = Counter()
         self.running: dict[int, v.Dispatch] = {}
         self.settling: list[Any] = []
         self.notes: list[v.Note] = []
@@ -60,6 +61,10 @@ class World:
         actions = self.core.step(self.now)
         for action in actions:
             match action:
+                case v.Poll(extra=True):
+                    assert action.queue in self.polls, "a short poll without a long one"
+                    assert action.count == 10, "a short poll for less than a batch"
+                    self.extra[action.queue] += 1
                 case v.Poll():
                     assert action.queue not in self.polls, "two polls of one queue"
                     self.polls[action.queue] = action.count
@@ -94,6 +99,11 @@ class World:
     def arrive(self, *deliveries: Delivery, queue: str = "q") -> None:
         del self.polls[queue]
         self.core.on_polled(queue, list(deliveries), self.now)
+        self.act()
+
+    def arrive_beside(self, *deliveries: Delivery, queue: str = "q") -> None:
+        self.extra[queue] -= 1
+        self.core.on_polled(queue, list(deliveries), self.now, extra=True)
         self.act()
 
     def later(self, seconds: float) -> None:

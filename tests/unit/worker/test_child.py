@@ -239,3 +239,19 @@ def test_frames_may_come_in_any_pieces():
 def test_a_frame_of_absurd_length_is_refused():
     with pytest.raises(FrameError):
         FrameReader().feed(b"\xff\xff\xff\xff")
+
+
+def test_work_of_a_consumer_that_has_gone_is_not_begun():
+    # given two pieces of work on their way to a child that has not looked yet
+    ours, theirs = socket.socketpair()
+    consumer, child = ConsumerEnd(ours), ChildEnd(theirs)
+    assert consumer.give(("first",))
+    assert child.next_work() == ("first",)
+    assert consumer.give(("second",))
+
+    # when the consumer is gone before it does
+    consumer.close()
+
+    # then it is told to leave, and the message comes back when its lease ends
+    assert child.next_work() is None
+    theirs.close()

@@ -21,7 +21,7 @@ def test_while_a_deletion_is_denied_nothing_is_received_and_what_is_unstarted_go
 
     released = {action.delivery.message_id for action in world.settling if isinstance(action, v.Release)}
     assert released == {"m2", "m3"}
-    assert world.core.view.queues.forbidden == {"q"}
+    assert world.core.view.queues.rests.forbidden == {"q"}
     for _ in range(10):
         world.later(10)
         world.core.on_refused("q", world.now)
@@ -55,7 +55,7 @@ def test_when_the_deletion_succeeds_after_all_the_queue_is_served_at_once():
     world.settle()
 
     assert "q" in world.polls
-    assert not world.core.view.queues.forbidden
+    assert not world.core.view.queues.rests.forbidden
 
 
 def test_other_queues_are_served_while_one_may_not_be_deleted_from():

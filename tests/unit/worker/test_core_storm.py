@@ -24,9 +24,11 @@ class Storm:
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         early = self.dice.random() < 0.3
+        ranks = self.dice.choice([(0, 0), (0, 0), (5, 1), (1, 5)])
+        self.first = "o.fifo" if ranks == (1, 5) else "q" if ranks == (5, 1) else None
         self.world = World(
-            QUEUE,
-            FIFO,
+            replace(QUEUE, rank=ranks[0], concurrency=self.dice.choice([None, None, 1, 2])),
+            replace(FIFO, rank=ranks[1], concurrency=self.dice.choice([None, None, 2])),
             slots=self.dice.randint(1, 5),
             policy=v.TaskPolicy(
                 acks_late=not early,
@@ -48,7 +50,7 @@ class Storm:
         self.asked: dict[int, float] = {}  # renewals, by their identity: when they were asked for
         self.told_lost: set[str] = set()
         self.stopped = False
-        self.world.watch = self.check_leases
+        self.world.watch = self.watch
 
     def step(self) -> None:
         happenings = [self.answer_poll, self.report, self.lose_child, self.settle, self.extend, self.pass_time]
@@ -60,8 +62,11 @@ class Storm:
         if not self.world.polls:
             return
         queue = self.dice.choice(sorted(self.world.polls))
-        count = self.dice.randint(0, self.world.polls[queue])
-        self.world.arrive(*(self.message(queue) for _ in range(count)), queue=queue)
+        extra = bool(self.world.extra[queue]) and self.dice.random() < 0.5
+        most = 10 if extra else self.world.polls[queue]
+        count = most if self.dice.random() < 0.2 else self.dice.randint(0, most)
+        arrive = self.world.arrive_beside if extra else self.world.arrive
+        arrive(*(self.message(queue) for _ in range(count)), queue=queue)
 
     def message(self, queue: str) -> Any:
         repeat = self.sent and self.dice.random() < 0.05
@@ -156,6 +161,14 @@ class Storm:
 
     # -- always true -------------------------------------------------------------------------------
 
+    def watch(self, actions: list[Any]) -> None:
+        self.check_leases(actions)
+        begun = {action.delivery.queue for action in actions if isinstance(action, v.Dispatch) and not action.fault}
+        at_once = not self.world.core.config.ack_before_run_waits  # else a slot was taken some time before
+        if self.first is not None and at_once and begun - {self.first}:
+            waits = self.world.core._ready.count(self.first) and not self.world.core._ready.is_blocked(self.first)
+            assert not waits, "something of a lower rank was begun before what was ready of a higher"
+
     def check_leases(self, actions: list[Any]) -> None:
         """Nothing is started, given back or moved by a receipt whose lease has ended, and nothing deleted without a word."""
         now = self.world.now
@@ -194,6 +207,9 @@ class Storm:
         assert sum(table["states"].values()) <= self.world.core.config.max_held + 20
         for queue, count in self.world.polls.items():
             assert 1 <= count <= 10, queue
+        for queue, count in self.world.extra.items():
+            assert 0 <= count <= 3, queue
+            assert not count or not queue.endswith(".fifo"), "two receives of a FIFO queue at once"
 
     def check_recordings(self) -> None:
         """Each death is given to one child, of a tag that was lost, and its group and its slot wait for it."""
@@ -219,6 +235,8 @@ class Storm:
             self.act()
             for queue in sorted(self.world.polls):
                 self.world.arrive(queue=queue)
+            for queue in sorted(self.world.extra.elements()):
+                self.world.arrive_beside(queue=queue)
             for slot in sorted(self.world.running):
                 self.reported.add(self.world.running.pop(slot).tag)
                 self.world.core.on_outcome(slot, Outcome("succeeded", "t"), self.world.now)

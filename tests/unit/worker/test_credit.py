@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from datetime import datetime, timezone
 
 import pytest
@@ -29,8 +31,11 @@ def in_hand(world):
 
 
 @pytest.mark.parametrize("slots", [1, 4])
-def test_a_hundred_queues_that_are_all_full_bring_no_more_than_one_each_beyond_the_room(slots):
-    # given a hundred queues of which every poll brings what it asks for, and tasks that take no time
+@pytest.mark.parametrize(("seconds", "each"), [(0.001, 10), (0.01, 4), (0.9, 1), (5.0, 1)])
+def test_a_hundred_queues_that_are_all_full_bring_no_more_beyond_the_room_than_is_run_in_a_second_or_one_each(
+    slots, seconds, each
+):
+    # given a hundred queues of which every poll brings what it asks for, and tasks of so many seconds
     world = World(*queues(100), slots=slots)
 
     # when they are worked off for a while
@@ -38,14 +43,76 @@ def test_a_hundred_queues_that_are_all_full_bring_no_more_than_one_each_beyond_t
     for _ in range(30):
         fill(world)
         most = max(most, in_hand(world))
+        world.later(seconds)
         for slot in list(world.running):
             world.report(slot=slot)
         world.settle()
-        world.later(0.01)
 
-    # then there never was more in hand than slots, buffer, and one for each queue
-    assert most <= credit.capacity(world.core.config, 0.0) + 100
-    assert sum(world.ran.values()) > 30
+    # then there never was more in hand than slots, buffer, and for each queue one, or its part of a second's work
+    assert most <= credit.capacity(world.core.config, 0.0) + 100 * max(1, min(each, int(slots / seconds) // 100))
+    assert sum(world.ran.values()) >= 30
+
+
+def test_short_tasks_of_many_queues_are_received_and_run_in_tens():
+    # given fifty queues that always have more, and tasks of a millisecond
+    world = World(*queues(50), slots=4)
+    for _ in range(400):
+        fill(world)
+        world.later(0.001)
+        for slot in list(world.running):
+            world.report(slot=slot)
+        world.settle()
+    polls, acks = [], []
+    world.watch = lambda actions: (
+        polls.extend(each for each in actions if isinstance(each, v.Poll)),
+        acks.extend(each.delivery.queue for each in actions if isinstance(each, v.Ack)),
+    )
+
+    # when they are worked off for a while
+    for _ in range(400):
+        fill(world)
+        world.later(0.001)
+        for slot in list(world.running):
+            world.report(slot=slot)
+        world.settle()
+
+    # then a poll asks for ten, and ten in a row are of one queue
+    assert {each.count for each in polls} == {10}
+    changes = sum(first != second for first, second in itertools.pairwise(acks))
+    assert len(acks) == 1600
+    assert changes <= len(acks) / 8
+
+    # and no queue is left out
+    assert min(Counter(acks).values()) >= max(Counter(acks).values()) - 20
+
+
+def test_one_long_task_is_enough_to_ask_for_single_messages_again():
+    world = World(*queues(50), slots=1)
+    for _ in range(100):
+        fill(world)
+        world.later(0.001)
+        world.report()
+        world.settle()
+    assert credit.at_once(world.core.config, 0.001, 1000.0, 50) == 10
+
+    world.later(30.0)
+    world.report()
+    asked = []
+    world.watch = lambda actions: asked.extend(each.count for each in actions if isinstance(each, v.Poll))
+    while in_hand(world) > 1:
+        world.later(0.0)
+        world.report()
+        world.settle()
+
+    assert set(asked) <= {1}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slots", "expected"),
+    [(None, 4, 1), (0.0, 4, 10), (0.01, 4, 10), (0.05, 4, 4), (0.5, 4, 1), (9.0, 4, 1)],
+)
+def test_how_many_of_one_queue_run_in_a_row_depends_on_how_long_they_take(seconds, slots, expected):
+    assert credit.in_a_row(v.CoreConfig(concurrency=slots, shutdown_timeout=1), seconds) == expected
 
 
 def test_of_two_full_queues_neither_waits_for_the_other():
@@ -131,8 +198,9 @@ def test_nothing_is_kept_of_a_queue_that_is_gone():
     world.core.set_queues(queues(1), world.now)
 
     table = world.core._queues
-    kept = {name for rows in vars(table).values() if isinstance(rows, (dict, set)) for name in rows}
-    assert {name for name in kept if name.startswith("passing")} == set()
+    parts = (table, table.ready, table.polls, table.rests, table.askable, table.precedence)
+    kept = {name for part in parts for rows in vars(part).values() if isinstance(rows, (dict, set)) for name in rows}
+    assert {name for name in kept if str(name).startswith("passing")} == set()
 
 
 FIFO = v.QueuePolicy("f.fifo", "f.fifo", fifo=True)
@@ -211,3 +279,87 @@ def test_an_eta_that_is_held_in_its_group_leaves_the_slots_to_others():
     # and when they are due, they run in their turn
     world.later(25)
     assert world.core.view.queues.total_stuck == 0
+
+
+def deep(world, seconds=0.02, queue="q"):
+    """The long poll takes so long, and brings a full batch."""
+    world.polls[queue] = 10
+    world.later(seconds)
+    world.arrive(*(world.delivery(f"{world.now}-{number}", queue=queue) for number in range(10)), queue=queue)
+
+
+def busy_world(*served, slots=10):
+    """One that has learnt that tasks take no time, so that there is room for several batches."""
+    world = World(*served, slots=slots)
+    for queue in list(world.polls):
+        world.arrive(world.delivery(f"first-{queue}", queue=queue), queue=queue)
+    for slot in list(world.running):
+        world.report(slot=slot)
+    world.settle()
+    return world
+
+
+def test_a_deep_queue_far_away_is_received_from_several_times_at_once_and_a_shallow_one_is_not():
+    world = busy_world()
+    assert not world.extra
+
+    # when a full batch has come after a while, then more are asked for beside the next long poll, as far as there is room
+    deep(world)
+    assert world.polls == {"q": 10}
+    assert world.extra["q"] == 3
+
+    # when one of these brings less, then the next do not follow
+    world.arrive_beside(world.delivery("last"))
+    assert world.extra["q"] == 2
+    world.arrive_beside()
+    world.arrive_beside()
+    for slot in list(world.running):
+        world.report(slot=slot)
+    assert not world.extra["q"]
+    assert world.polls == {"q": 10}
+
+
+def test_a_deep_queue_near_by_needs_no_more_than_its_long_poll():
+    world = busy_world()
+
+    deep(world, seconds=0.001)
+
+    assert not world.extra["q"]
+
+
+def test_a_fifo_queue_is_not_received_from_several_times_at_once():
+    world = busy_world(v.QueuePolicy("q.fifo", "q.fifo", fifo=True))
+
+    deep(world, queue="q.fifo")
+
+    assert not any(world.extra.values())
+
+
+def test_short_polls_bring_no_more_than_there_is_room_for():
+    # given four slots, room for twenty more, and a queue that is deep
+    world = busy_world(slots=4)
+
+    deep(world)
+
+    # then the long poll's ten and the ten in hand leave no room for another ten
+    assert in_hand(world) == 10
+    assert not world.extra["q"]
+
+
+def test_a_stop_waits_for_short_polls_too():
+    world = busy_world()
+    deep(world)
+    world.core.on_stop("warm", world.now)
+    for slot in list(world.running):
+        world.report(slot=slot)
+    world.arrive()
+    world.settle()
+    assert not world.done
+
+    # when they bring something after all, then that goes back
+    world.arrive_beside(world.delivery("late"))
+    world.arrive_beside()
+    world.arrive_beside()
+    assert [each.delivery.message_id for each in world.settling if isinstance(each, v.Release)][-1] == "late"
+    world.settle()
+    assert world.done
