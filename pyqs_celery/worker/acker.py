@@ -26,9 +26,17 @@ from pyqs_celery.worker.core.values import Ack, DeadLetter, Hop, Release, Settle
 from pyqs_celery.worker.io import IoThreads
 
 logger = logging.getLogger("celery.worker.consumer.consumer")
-FLUSH_SECONDS = 0.05
+FLUSH_SECONDS = 0.5
+"""How long a deletion waits for nine more of its queue. Should the consumer be killed within, these tasks run again.
+
+On queues with short visibility timeouts it is less: see ``FLUSH_PART``.
+"""
+FLUSH_PART = 1 / 20
 FLUSH_AT_ONCE_SECONDS = 0.005
-"""For what somebody waits for: releases, and FIFO deletions, which let the next of their group run."""
+"""For what somebody waits for: releases, early acks, and FIFO deletions, which let the next of their group run.
+
+Also for deletions of what has a copy elsewhere, and for what is tried again.
+"""
 TRY_FOR_SECONDS = 600.0
 TRY_DONE_FOR_SECONDS = 12 * 3600.0
 """For what is done but for its deletion: as long as a lease can be kept (AWS: ChangeMessageVisibility), for when that is given
@@ -153,8 +161,7 @@ class Acker:
     def _enqueue(self, entry: Entry, now: float) -> None:
         target = entry.action.target if isinstance(entry.action, DeadLetter) and entry.kind == "move" else ""
         key = (entry.delivery.queue, entry.kind, target)
-        soon = entry.kind != "delete" or entry.delivery.group_id is not None
-        due = now + (FLUSH_AT_ONCE_SECONDS if soon else FLUSH_SECONDS)
+        due = now + self._patience(entry)
         batch = self._waiting.get(key)
         if batch is None or due < batch.due:
             batch = self._waiting.setdefault(key, Batch(due))
@@ -163,6 +170,13 @@ class Acker:
         batch.entries.append(entry)
         if len(batch.entries) == BATCH_ENTRIES:
             self._send_off(key)
+
+    def _patience(self, entry: Entry) -> float:
+        """How long an entry may wait for company, in seconds: long only if nothing but its queue's bill depends on it."""
+        is_first = not entry.attempts and isinstance(entry.action, Ack)
+        if not is_first or not entry.is_done or entry.delivery.group_id is not None:
+            return FLUSH_AT_ONCE_SECONDS
+        return min(FLUSH_SECONDS, self._queue(entry.delivery.queue).visibility_timeout_seconds * FLUSH_PART)
 
     def _send_off(self, key: tuple[str, Kind, str]) -> None:
         name, kind, target = key

@@ -74,11 +74,11 @@ def sqs():
 
 @pytest.fixture
 def world(sqs):
-    world = SimpleNamespace(now=1000.0, ends=[], refused=[])
+    world = SimpleNamespace(now=1000.0, ends=[], refused=[], queue=QUEUE)
     news = []
     world.acker = Acker(
         sqs,
-        lambda name: QUEUE,
+        lambda name: world.queue,
         AtOnce(news),
         lambda settled, now: world.ends.extend(settled),
         lambda queue, now: world.refused.append(queue),
@@ -111,19 +111,43 @@ def test_ten_deletions_are_one_request_and_fewer_wait_a_moment(world, sqs):
         world.acker.add(ack(number), world.now)
     world.run()
     assert [len(call[1]) for call in sqs.calls] == [10]
-    assert world.acker.next_due() == pytest.approx(world.now + 0.05)
+    assert world.acker.next_due() == pytest.approx(world.now + 0.5)
 
-    world.run(0.06)
+    world.run(0.5)
 
     assert [len(call[1]) for call in sqs.calls] == [10, 2]
     assert [(end.tag, end.ok) for end in world.ends] == [(number, True) for number in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("action", "seconds"),
+    [
+        (ack(), 0.5),
+        (Ack(1, delivery(), waited_for=True), 0.005),
+        (Ack(1, delivery(group_id="g")), 0.005),
+        (Release(1, delivery(), 0), 0.005),
+    ],
+    ids=["a deletion", "one that a child waits for", "one that a FIFO group waits for", "a release"],
+)
+def test_nothing_that_somebody_waits_for_waits_for_company(world, action, seconds):
+    world.acker.add(action, world.now)
+
+    assert world.acker.next_due() == pytest.approx(world.now + seconds)
+
+
+def test_a_deletion_waits_no_longer_than_a_small_part_of_its_queues_timeout(world):
+    world.queue = QueueInfo("q", "http://sqs/q", "q", visibility_timeout_seconds=2)
+
+    world.acker.add(ack(), world.now)
+
+    assert world.acker.next_due() == pytest.approx(world.now + 0.1)
 
 
 def test_an_entry_that_failed_is_tried_again_alone(world, sqs):
     sqs.answers["delete"] = [lambda ids: BatchResult(frozenset(ids[:1]), {ids[1]: EntryError("InternalError", "oops")})]
     world.acker.add(ack(1), world.now)
     world.acker.add(ack(2), world.now)
-    world.run(0.06)
+    world.run(0.5)
     assert [end.tag for end in world.ends] == [1]
 
     for _ in range(5):
@@ -255,7 +279,7 @@ def test_a_lost_receipt_ends_at_once(world, sqs):
         lambda ids: BatchResult(failed={ids[0]: EntryError("ReceiptHandleIsInvalid", "", retryable=False, lost=True)})
     ]
     world.acker.add(ack(), world.now)
-    world.run(0.06)
+    world.run(0.5)
 
     assert [(end.ok, end.detail) for end in world.ends] == [(False, "its lease was lost")]
 
