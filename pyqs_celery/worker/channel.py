@@ -15,9 +15,10 @@ import selectors
 import socket
 import struct
 from collections import deque
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_args
 
-from pyqs_celery.outcome import Outcome
+from pyqs_celery.outcome import Outcome, OutcomeKind
 from pyqs_celery.worker.quick import QuickSocket
 
 _LENGTH = struct.Struct(">I")
@@ -155,11 +156,14 @@ class ConsumerEnd:
         self._unsent = b""
 
     def read(self) -> list[dict[str, Any]] | None:
-        """What the child says; an empty list if nothing is complete yet, None at its end. Raises FrameError."""
+        """What the child says; an empty list if no frame is complete yet, None at its end.
+
+        Raises FrameError, and BlockingIOError if nothing is there.
+        """
         try:
             data = self._quick.receive()
         except BlockingIOError:
-            return []
+            raise
         except OSError:
             return None
         return [read_json(frame) for frame in self._reader.feed(data)] if data else None
@@ -272,30 +276,33 @@ class Control:
         self.sock.close()
 
 
-_FIELDS = (
-    "kind",
-    "task",
-    "task_id",
-    "reason",
-    "exception",
-    "requeue",
-    "exhausted",
-    "timed_out",
-    "runtime_seconds",
-    "eta",
-    "native_delay",
-)
+_KINDS = frozenset(get_args(OutcomeKind))
+_ALWAYS = {"kind", "task", "task_id", "runtime_seconds"}
+_SELDOM = tuple(field.name for field in fields(Outcome) if field.name not in _ALWAYS)
 
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as a JSON frame carries it: without what is empty."""
-    told = ((name, getattr(outcome, name)) for name in _FIELDS)
-    return {name: value for name, value in told if value is not None and value is not False and value != ""}
+    """An outcome as a JSON frame carries it: the first fields always, the others unless they are empty."""
+    said = {
+        "kind": outcome.kind,
+        "task": outcome.task,
+        "task_id": outcome.task_id,
+        "runtime_seconds": outcome.runtime_seconds,
+    }
+    for name in _SELDOM:
+        value = getattr(outcome, name)
+        if value is not None and value is not False and value != "":
+            said[name] = value
+    return said
 
 
-def outcome_from_json(value: dict[str, Any]) -> Outcome:
+def outcome_from_json(value: Any) -> Outcome:
     """The inverse. Raises FrameError for what no child of ours would say."""
+    if not isinstance(value, dict) or not value.keys() >= _ALWAYS or value["kind"] not in _KINDS:
+        raise FrameError("a frame that is no outcome")
+    if not all(isinstance(value.get(name) or 0, int | float) for name in ("runtime_seconds", "eta", "native_delay")):
+        raise FrameError("an outcome with a time that is no number")
     try:
         return Outcome(**value)
     except TypeError as exc:
-        raise FrameError("a frame that is no outcome") from exc
+        raise FrameError("an outcome with a field that is none") from exc

@@ -73,7 +73,7 @@ class Children:
         """The manager says that a child has ended; what it said last may still be unread."""
         child = self._by_slot.get(slot)
         if child is not None and child.pid == pid:
-            while self._listen(child):
+            while self._by_slot.get(slot) is child and self._listen(child):
                 pass
             self._forget(child)
         self._core.on_slot_lost(slot, reason, time.time())
@@ -137,7 +137,7 @@ class Children:
             self._listen(child)
 
     def _listen(self, child: Child) -> bool:
-        """Take what a child says; False when there is no more."""
+        """Take what a child says; False when nothing is there to be read."""
         try:
             frames = child.end.read()
             for frame in frames or ():
@@ -145,10 +145,13 @@ class Children:
         except FrameError as exc:
             logger.error("Child %d of slot %d said what is no report: %s; it is stopped", child.pid, child.slot, exc)
             self._request_kill(child)
-            frames = None
+            self._ended(child)
+            return True
+        except BlockingIOError:
+            return False
         if frames is None:
             self._ended(child)
-        return bool(frames)
+        return True
 
     def _on_frame(self, child: Child, frame: dict[str, Any]) -> None:
         now = time.time()
