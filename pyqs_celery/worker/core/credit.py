@@ -17,6 +17,8 @@ PATIENCE_SECONDS = 5.0
 """How long a message may wait here for a slot before it goes back: it was fetched in the belief that tasks are short."""
 BODY_BYTES_MOST = 32 * 1024 * 1024
 """How much message text to hold beyond what runs; how large messages are is learnt from those that came."""
+BATCH_BYTES_MOST = 1024 * 1024
+"""A receive that brings more text than this is a load for the memory by itself; several are not made at once."""
 UNSETTLED_MOST = 100
 """How many messages of a queue may wait to be deleted, released or sent again before no more of it are received."""
 
@@ -98,6 +100,11 @@ def own_buffer(buffer: int, limit: int, mean_runtime: float | None) -> int:
 
 def _fitting(mean_bytes: float | None) -> int:
     return int(BODY_BYTES_MOST / max(1.0, mean_bytes or 1.0))
+
+
+def brings_little(mean_bytes: float | None) -> bool:
+    """True if messages are small enough for several receives at once."""
+    return BATCH_ENTRIES * (mean_bytes or 0.0) <= BATCH_BYTES_MOST
 
 
 def held_most(config: CoreConfig, mean_bytes: float | None) -> int:

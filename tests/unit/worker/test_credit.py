@@ -327,6 +327,20 @@ def test_a_deep_queue_near_by_needs_no_more_than_its_long_poll():
     assert not world.extra["q"]
 
 
+def test_large_messages_are_not_received_several_times_at_once():
+    # given a busy worker
+    world = busy_world()
+
+    # when a full batch of messages of 120 KiB has come after a while
+    world.polls["q"] = 10
+    world.later(0.02)
+    world.arrive(*(world.delivery(f"large-{number}", text=body(padding="x" * 120 * 1024)) for number in range(10)))
+
+    # then the next long poll asks for more, but none beside it
+    assert world.polls == {"q": 10}
+    assert not world.extra["q"]
+
+
 def test_a_fifo_queue_is_not_received_from_several_times_at_once():
     world = busy_world(v.QueuePolicy("q.fifo", "q.fifo", fifo=True))
 
