@@ -88,6 +88,7 @@ setup(
             *DJANGO_RESULTS,
             "psycopg[binary]>=3.1",
             "tzdata",
+            "gevent>=24.2",
         ],
     },
     entry_points={"console_scripts": ["pyqs-celery=pyqs_celery.bin:main"]},

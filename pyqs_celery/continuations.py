@@ -54,7 +54,7 @@ def send_next(app: Celery, request: Context, value: Any) -> None:
     inherited = {"root_id": request.root_id or request.id, "parent_id": request.id}
     if app.conf.task_inherit_parent_priority:
         inherited["priority"] = (request.delivery_info or {}).get("priority")
-    with app.publisher().batch():
+    with app.batch():
         for callback in _together(app, request.callbacks or ()):
             callback.apply_async((value,), **inherited)
         if chain:

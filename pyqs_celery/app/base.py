@@ -77,7 +77,9 @@ class Celery(Surface):
         self.set_as_current = set_as_current
         self.namespace = namespace
         self.loader = loader_for(self, loader or self.loader_cls)
+        self._pid = os.getpid()
         self._lock = threading.RLock()
+        self._is_finalizing = False
         self._pending: deque[Proxy] = deque()
         self._tasks: Any = maybe_registry(tasks, self.registry_cls)
         self._source = config_source
@@ -235,18 +237,22 @@ class Celery(Surface):
 
     def finalize(self, auto: bool = False) -> None:
         """Evaluate tasks that were declared lazily and take in shared ones."""
+        if self._pid != os.getpid():  # forked, perhaps while another thread of the parent was in the middle of this
+            self._pid, self._lock = os.getpid(), threading.RLock()
+            self.finalized, self._is_finalizing = self.finalized and not self._is_finalizing, False
         with self._lock:
             if self.finalized:
                 return
             if auto and not self.autofinalize:
                 raise RuntimeError("Contract breach: app not finalized")
-            self.finalized = True
+            self.finalized = self._is_finalizing = True
             builtins.register(self)
             _state.announce_app_finalized(self)
             while self._pending:
                 maybe_evaluate(self._pending.popleft())
             for task in self._tasks.values():
                 task.bind(self)
+            self._is_finalizing = False
             self.on_after_finalize.send(sender=self)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
@@ -74,7 +75,9 @@ class Settings(MutableMapping[str, Any]):
     ``config_from_object``, then the defaults. Keys that are nobody's are kept as they are.
     """
 
-    _own = tuple("_load _on_read _lock _is_loading _source _changes _defaults _known _environ _on_change namespace".split())
+    _own = tuple(
+        "_load _on_read _lock _is_loading _source _changes _defaults _known _environ _on_change _pid namespace".split()
+    )
 
     def __init__(
         self,
@@ -86,8 +89,7 @@ class Settings(MutableMapping[str, Any]):
     ) -> None:
         self._load = load
         self._on_read = on_read
-        self._lock = threading.RLock()
-        self._is_loading = False
+        self._begin_in_process()
         self._source: dict[str, Any] | None = None
         self._changes: dict[str, Any] = {}
         self._defaults: dict[str, Any] = {}
@@ -96,9 +98,17 @@ class Settings(MutableMapping[str, Any]):
         self._on_change = on_change
         self.namespace = namespace
 
+    def _begin_in_process(self) -> None:
+        """A process may be forked while another thread of its parent reads the source; that lock would never be free again."""
+        self._lock = threading.RLock()
+        self._is_loading = False
+        self._pid = os.getpid()
+
     def _read(self) -> dict[str, Any]:
         if self._source is not None:
             return self._source
+        if self._pid != os.getpid():
+            self._begin_in_process()
         with self._lock:
             if self._source is None and not self._is_loading:
                 self._is_loading = True
@@ -159,7 +169,7 @@ class Settings(MutableMapping[str, Any]):
         return any(name in layer for layer in known)
 
     def __getattr__(self, key: str) -> Any:
-        known: dict[str, Any] = self.__dict__["_known"]  # this very one: a change meanwhile has put another in its place
+        known: dict[str, Any] = self.__dict__["_known"]  # this very one: a change may put another in its place
         if key in known:
             return known[key]
         if key.startswith("__"):

@@ -262,8 +262,24 @@ SETTINGS: dict[str, Setting] = _rows(
     ("worker_exit_when_idle", None, "number", "Seconds without a message after which a worker ends."),
     ("worker_ecs_task_protection", False, "flag", "Have ECS spare this task from scale-in while it is busy."),
     ("worker_ack_before_run", "nowait", "text", "nowait or wait: early acks wait for the deletion."),
-    ("worker_queue_concurrency", {}, "dict", "How many slots a queue may use at most, by name or pattern; as -Q NAME=LIMIT."),
-    ("worker_queue_order", "weighted", "text", "The weights of -Q are turns (weighted), or the larger goes first (strict)."),
+    (
+        "worker_queue_concurrency",
+        {},
+        "dict",
+        "How many slots a queue may use at most, by name or pattern; as -Q NAME=LIMIT.",
+    ),
+    (
+        "worker_open_polls",
+        None,
+        "whole",
+        "How many queues are polled at once at most; the others take turns. None: all.",
+    ),
+    (
+        "worker_queue_order",
+        "weighted",
+        "text",
+        "The weights of -Q are turns (weighted), or the larger goes first (strict).",
+    ),
     ("worker_max_decompressed_bytes", 32 << 20, "whole", "Bytes that a compressed task body may unpack to."),
     ("pickle_allowed_classes", None, "any", "Globs of the classes that a pickle may name."),
 )

@@ -18,13 +18,13 @@ class Results:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._lock = threading.RLock()
         self._bound: dict[str, Any] = {}
         self.forget()
 
     def forget(self) -> None:
         """Make new ones from now on."""
         self._pid = os.getpid()
+        self._lock = threading.RLock()
         self._shared: Any = None
         self._local = threading.local()
 

@@ -99,7 +99,7 @@ class group(Signature):  # noqa: N801 - Celery's name
         bodies = [body if body is not None else sig.options.get("chord") for sig in sigs]
         if any(each is not None for each in bodies):
             app.backend.set_chord_size(group_id, sum(map(count_parts, sigs)))
-        with app.publisher().batch():
+        with app.batch():
             for sig, each in zip(sigs, bodies, strict=True):
                 sig.apply_async(args, kwargs, add_to_parent=False, producer=producer, chord=each, **options)
         found = results[0] if len(results) == 1 and hasattr(results[0], "results") else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from pyqs_celery import group, wire
+from pyqs_celery.app.config import Settings
+from pyqs_celery.local_proxy import Proxy
 
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
@@ -121,8 +124,7 @@ def test_threads_that_send_at_once_lose_and_repeat_nothing(sqs, app, note):
 
     def work(number):
         start.wait(30)
-        for each in range(15):
-            results.append(note.delay(number * 100 + each))
+        results.extend(note.delay(number * 100 + each) for each in range(15))
         with app.batch():
             results.extend(note.delay(number * 100 + 50 + each) for each in range(20))
 
@@ -156,9 +158,12 @@ def test_a_forked_process_sends_on_its_own_while_its_parent_goes_on(sqs, note):
 
 
 def test_a_process_forked_while_another_thread_sends_can_send(sqs, note):
-    """Given a thread in the middle of a send, a child has none of the locks and connections that it holds."""
+    """Given a thread in the middle of a send, a child has none of the locks and connections that it holds.
+
+    Not of a first send: Python itself has no way out for a child of a process that was importing in another thread.
+    """
     over = threading.Event()
-    sent = []
+    sent = [note.delay(0)]
 
     def work():
         while not over.is_set():
@@ -175,6 +180,56 @@ def test_a_process_forked_while_another_thread_sends_can_send(sqs, note):
 
     numbers = sorted(message.args[0] for message in messages(sqs))
     assert numbers == [*range(len(sent)), *range(1000, 1005)]
+
+
+def test_a_process_forked_while_another_thread_reads_the_settings_reads_them_itself():
+    parent, reading, over = os.getpid(), threading.Event(), threading.Event()
+
+    def load():
+        if os.getpid() == parent:
+            reading.set()
+            over.wait(60)
+        return {"task_default_queue": "emails"}
+
+    settings = Settings(load, {})
+    thread = threading.Thread(target=lambda: settings.task_default_queue)
+    thread.start()
+    assert reading.wait(30)
+
+    def child():
+        signal.alarm(20)
+        assert settings.task_default_queue == "emails"
+
+    try:
+        in_child(child)
+    finally:
+        over.set()
+        thread.join(30)
+
+
+def test_a_process_forked_while_another_thread_finalises_finalises_itself(app):
+    parent, inside, over = os.getpid(), threading.Event(), threading.Event()
+
+    def declared():
+        if os.getpid() == parent:
+            inside.set()
+            over.wait(60)
+        return app.task(name="proj.late", lazy=False)(lambda: None)
+
+    app._pending.append(Proxy(declared, once=True))
+    thread = threading.Thread(target=app.finalize)
+    thread.start()
+    assert inside.wait(30)
+
+    def child():
+        signal.alarm(20)
+        assert "celery.chain" in app.tasks
+
+    try:
+        in_child(child)
+    finally:
+        over.set()
+        thread.join(30)
 
 
 def test_a_process_forked_inside_a_block_sends_at_once_and_nothing_of_its_parents(sqs, app, note):

@@ -190,3 +190,45 @@ def test_eager_tasks_run_here(app, add, sent):
 
     assert add.delay(2, 3).get() == 5
     assert sent.queues() == []
+
+
+def test_a_setting_changed_after_a_send_holds_for_the_next(app, sent):
+    app.send_task("proj.any", (1,))
+    assert app.conf.task_serializer == "json"
+
+    app.conf.task_serializer = "pickle"
+    app.conf.update(task_default_queue="other", task_compression="gzip", task_default_priority=3)
+    app.conf.task_routes = {"proj.routed": {"queue": "routed"}}
+    app.conf.task_protocol = 1
+    app.send_task("proj.any", (2,))
+    app.send_task("proj.routed", (3,))
+
+    [second] = sent("other")
+    assert (second.content_type, second.compression) == ("application/x-python-serialize", "application/x-gzip")
+    assert (second.priority, second.protocol) == (3, 1)
+    [third] = sent("routed")
+    assert third.args[0] == 3
+
+
+def test_a_default_added_after_a_send_holds_for_the_next(app, sent):
+    app.send_task("proj.any")
+    app.add_defaults({"sqs_message_group_id": "a", "proj_own": 1})
+
+    assert app.conf.proj_own == 1
+
+
+def test_options_of_the_publisher_may_change(app):
+    first = app.publisher()
+    app.conf.sqs_publish_timeout = 3
+
+    assert (first.budget_seconds, app.publisher().budget_seconds) == (10, 3)
+
+
+@pytest.mark.parametrize("args", [(), (1, 2, 3)])
+def test_arguments_are_counted_before_anything_is_sent(app, add, sent, args):
+    with pytest.raises(TypeError, match=r"proj.add\(\) .*argument"):
+        add.delay(*args)
+
+    add.delay(1)
+    add.delay(1, 2)
+    assert [message.args for message in sent()] == [[1], [1, 2]]

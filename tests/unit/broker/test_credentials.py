@@ -12,6 +12,7 @@ import pytest
 
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.config import broker_config
+from pyqs_celery.broker.credentials import SERVICES, Identities
 from pyqs_celery.broker.errors import NO_CREDENTIALS, NO_ROLE
 from pyqs_celery.exceptions import AccessDenied, BrokerError, BrokerUnavailable, InvalidRequest
 from tests.support.sts import FakeSts
@@ -436,3 +437,18 @@ def signatures():
     server.shutdown()
     server.server_close()
     thread.join(10)
+
+
+@pytest.mark.parametrize("region", ["eu-west-1", "cn-north-1", "us-gov-west-1", "us-iso-east-1", "xx-new-1"])
+def test_endpoints_are_those_that_boto3_finds_though_those_of_other_services_are_not_kept(monkeypatch, region):
+    """Given a region of any partition, or one botocore has not heard of; then a queue is called where boto3 calls it."""
+    import boto3
+
+    for name in ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    keys = Identities(broker_config("sqs://", {}, os.environ)).of(None, None, region)
+    for service in SERVICES:
+        found = keys.client(service, region).meta.endpoint_url
+        assert found == boto3.session.Session().client(service, region_name=region).meta.endpoint_url
+    partitions = keys._session.get_component("data_loader").load_data("endpoints")["partitions"]
+    assert {name for partition in partitions for name in partition["services"]} <= set(SERVICES)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+
 import pytest
 
 from pyqs_celery.broker.client import SqsClient
@@ -180,3 +183,94 @@ def test_what_sqs_would_refuse_is_refused_here(publisher, boto, message):
         publisher.send(message)
 
     assert not {"send_message", "send_message_batch"} & set(boto.calls)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Outgoing("q", b"bytes"),
+        Outgoing("q", None),
+        Outgoing("q", "x", attributes={"tenant": "a"}),
+        Outgoing("q", "x", attributes={"tenant": {"StringValue": "a"}}),
+        Outgoing("q", "x", attributes={"tenant": {"DataType": "Number", "StringValue": 3}}),
+        Outgoing("q", "x", attributes={"tenant": {"DataType": "Binary", "BinaryValue": 3}}),
+        Outgoing("q", "x", attributes={"tenant": {"DataType": "String"}}),
+        Outgoing("q", "x", attributes={3: {"DataType": "String", "StringValue": "a"}}),
+    ],
+)
+def test_what_botocore_would_refuse_is_refused_here_since_it_is_told_not_to_look(publisher, boto, message):
+    with pytest.raises(InvalidRequest, match="'q'"):
+        publisher.send(message)
+
+    assert boto.calls == []
+
+
+def test_whole_message_attributes_are_sent(publisher, boto):
+    attributes = {
+        "tenant": {"DataType": "String.label", "StringValue": "a"},
+        "key": {"DataType": "Binary", "BinaryValue": b"\0"},
+    }
+
+    publisher.send(Outgoing("q", "x", attributes=attributes))
+
+    assert boto.calls[-1] == "send_message"
+
+
+def test_an_asyncio_task_that_outlives_a_block_it_began_in_sends_on_its_own(publisher, boto):
+    async def later(over):
+        publisher.send(Outgoing("q", "inside"))
+        await over.wait()
+        publisher.send(Outgoing("q", "after"))
+
+    async def main():
+        over = asyncio.Event()
+        with publisher.batch():
+            task = asyncio.create_task(later(over))
+            await asyncio.sleep(0)
+        inside = list(boto.calls)
+        over.set()
+        await task
+        return inside
+
+    assert asyncio.run(main())[-1:] == ["send_message_batch"]
+    assert boto.calls[-2:] == ["send_message_batch", "send_message"]
+
+
+def test_an_asyncio_task_beside_a_block_is_not_held_up_by_it(publisher, boto):
+    publisher.url("q")
+
+    async def beside(begun):
+        await begun.wait()
+        publisher.send(Outgoing("q", "beside"))
+
+    async def main():
+        begun = asyncio.Event()
+        task = asyncio.create_task(beside(begun))
+        with publisher.batch():
+            publisher.send(Outgoing("q", "inside"))
+            begun.set()
+            await task
+            assert boto.calls[-1] == "send_message"
+
+    asyncio.run(main())
+    assert boto.calls[-2:] == ["send_message", "send_message_batch"]
+
+
+@pytest.mark.parametrize(
+    ("application", "agent"), [(None, r"pyqs-celery/\S+ Botocore/\S+ Python/\S+"), ("shop", ".* app/shop")]
+)
+def test_requests_name_their_sender_and_the_application_where_that_has_a_name(monkeypatch, application, agent):
+    if application:
+        monkeypatch.setenv("AWS_SDK_UA_APP_ID", application)
+    else:
+        monkeypatch.delenv("AWS_SDK_UA_APP_ID", raising=False)
+    client = SqsClient(broker_config("sqs://key:secret@", {"region": "us-east-1"}, {}))._client()
+
+    assert re.fullmatch(agent, client.meta.config.user_agent)
+
+
+def test_a_user_agent_of_the_users_own_stays():
+    options = {"region": "us-east-1", "client-config": {"user_agent": "mine/1"}}
+    client = SqsClient(broker_config("sqs://key:secret@", options, {}))._client()
+
+    assert client.meta.config.user_agent == "mine/1"

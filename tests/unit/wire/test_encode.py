@@ -11,7 +11,7 @@ import pytest
 from kombu.exceptions import EncodeError
 
 from pyqs_celery import wire
-from pyqs_celery.wire.message import TaskCall
+from pyqs_celery.wire.call import TaskCall
 from tests.support.golden import captured
 
 NAMES_5_7 = [
