@@ -5,9 +5,10 @@
 
 Such a fleet is made of cells that are all alike: a few queues and the workers that serve them. One cell is run, on a clock of
 its own, and its requests are multiplied. Of a cell with more than ``PAIRS_MOST`` pairs of a worker and a queue, a few workers
-with their share of the tasks are run; of Celery's a smaller cell, for its workers ask the same of 30 queues as of 1,000. Ours are the worker's core and acker as they are, with an SQS of a few lines below them.
-Celery's are a model (``CeleryWorker``) of what was counted of Celery 5.7 with kombu 5.7: at most ten polls open at once, each
-of ten seconds and a second's pause after an empty one, and a DeleteMessage for each task.
+with their share of the tasks are run; where queues take turns a smaller cell is run, as a worker then asks the same of 30 queues
+as of 1,000. Ours are the worker's core and acker as they are, with an SQS of a few lines below them. Celery's are a model
+(``CeleryWorker``) of what was counted of Celery 5.7 with kombu 5.7: at most ten polls open at once, each of ten seconds and a
+second's pause after an empty one, and a DeleteMessage for each task.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ START_REQUESTS_FOR_A_QUEUE = 2
 class Fleet:
     """``load`` is how busy each hour of the day is, beside the others; ``burst``: an hour's tasks come all at once.
 
-    ``wait_seconds`` is ``wait_time_seconds``; None: the default of each.
+    ``wait_seconds`` is ``wait_time_seconds``; None: the default of each. ``open_polls`` is our ``worker_open_polls``.
     """
 
     workers: int = 1000
@@ -59,6 +60,7 @@ class Fleet:
     queues_per_worker: int = 5
     tasks_per_day: float = 10_000_000
     wait_seconds: int | None = None
+    open_polls: int | None = None
     children: int = 4
     task_seconds: float = 0.1
     load: tuple[float, ...] = (1.0,)
@@ -89,7 +91,7 @@ class Fleet:
         if pairs <= PAIRS_MOST:
             return self
         scale = (PAIRS_MOST / pairs) ** 0.5
-        queues = max(CeleryWorker.LANES, round(self.queues_per_worker * scale))
+        queues = max(CeleryWorker.LANES, int(self.queues_per_worker * scale))
         workers = max(1, round(self.workers_of_a_queue * queues / self.queues_per_worker))
         tasks = self.share_of_a_worker * workers
         return replace(self, queues_per_worker=queues, queues=queues, workers=workers, tasks_per_day=tasks)
@@ -209,7 +211,9 @@ class OurWorker:
         self._woken_at = float("inf")
         info = {name: QueueInfo(name, name, f"https://sqs.invalid/1/{name}") for name in names}
         policy = v.TaskPolicy()
-        self._core = WorkerCore(v.CoreConfig(concurrency=fleet.children), lambda head: policy, decode_head)
+        self._core = WorkerCore(
+            v.CoreConfig(concurrency=fleet.children, open_polls=fleet.open_polls), lambda head: policy, decode_head
+        )
         client: Any = self
         threads: Any = self
         self._acker = Acker(client, info.__getitem__, threads, self._core.on_settled, self._core.on_refused)
@@ -369,7 +373,8 @@ def run_cell(
 def month(kind: Kind, fleet: Fleet) -> Bill:
     """The bill of the whole fleet, with its producers' sends."""
     bill = Bill()
-    cell = fleet.smaller() if kind is CeleryWorker else fleet
+    takes_turns = kind is CeleryWorker or fleet.open_polls is not None
+    cell = fleet.smaller() if takes_turns else fleet
     for hours, tasks in fleet.phases():
         requests, waits = run_cell(kind, cell, tasks)
         for action, times in requests.items():
@@ -400,6 +405,7 @@ def examples(fleet: Fleet) -> list[tuple[str, Fleet]]:
         ("20 queues a worker", replace(fleet, queues_per_worker=20)),
         ("every queue on every worker", everything),
         ("every queue on every worker, polls of 20 s", replace(everything, wait_seconds=20)),
+        ("every queue on every worker, 10 polls at once", replace(everything, open_polls=10, minutes=10.0)),
     ]
 
 
@@ -427,6 +433,7 @@ def main(arguments: list[str] | None = None) -> None:
         "queues_per_worker": "how many each worker serves",
         "tasks_per_day": "of the whole fleet",
         "wait_seconds": "how long an empty poll waits (wait_time_seconds)",
+        "open_polls": "polls of one of our workers at once (worker_open_polls)",
         "children": "of each worker",
         "task_seconds": "how long a task takes",
         "restarts_per_day": "how often each worker is started",
@@ -434,7 +441,7 @@ def main(arguments: list[str] | None = None) -> None:
         "seed": "of the dice",
     }.items():
         value = getattr(usual, name)
-        shown = f"default {value:g}" if value is not None else "default: that of each"
+        shown = f"default {value:g}" if value is not None else "default: the worker's own"
         kind = type(value) if value is not None else int
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{text} ({shown})")
     parser.add_argument(

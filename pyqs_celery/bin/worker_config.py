@@ -151,6 +151,7 @@ def build(
         simple=simple,
         batch_size=1 if simple else _either(given["batch_size"], 10),
         wait_time_seconds=int((conf.broker_transport_options or {}).get("wait_time_seconds", WAIT_SECONDS)),
+        open_polls=conf.worker_open_polls,
         lease_seconds=conf.worker_lease_seconds,
         silence_timeout=conf.worker_silence_timeout,
         max_deliveries=conf.worker_max_deliveries,

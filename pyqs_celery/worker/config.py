@@ -34,6 +34,7 @@ class WorkerConfig(StopTimes):
     simple: bool = False
     batch_size: int = 10
     wait_time_seconds: int = WAIT_SECONDS
+    open_polls: int | None = None
     lease_seconds: int | None = None
     silence_timeout: float = 120.0
     max_deliveries: int = 5

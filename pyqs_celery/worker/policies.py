@@ -36,6 +36,7 @@ def core_config(config: WorkerConfig, *, keeps_results: bool = False) -> CoreCon
         concurrency=config.concurrency,
         prefetch_multiplier=config.prefetch_multiplier,
         simple=config.simple,
+        open_polls=config.open_polls,
         ack_before_run_waits=config.ack_before_run_waits,
         shutdown_timeout=config.shutdown_timeout,
         soft_shutdown_timeout=config.soft_shutdown_timeout,

@@ -51,7 +51,7 @@ class Reporter:
 
     def _report(self, now: float) -> Report:
         present = time.monotonic()
-        sight = sight_of(self._core.view, now, self._core.config.max_lease_seconds)
+        sight = sight_of(self._core.view, now, self._core.config.max_lease_seconds, self._core.config.open_polls)
         by_epoch = list(self.vitals.fuses(sight, now))
         fuses = [Fuse(fuse.at - now + present, fuse.reason, fuse.curable) for fuse in by_epoch]
         fuses += [unheard(each.slot, each.pid, each.born) for each in self._children if not each.has_spoken]
@@ -61,15 +61,18 @@ class Reporter:
         return Report(present, self._state, soonest(fuses), facts)
 
 
-def sight_of(view: View, now: float, max_lease_seconds: float) -> Sight:
+def sight_of(view: View, now: float, max_lease_seconds: float, open_polls: int | None = None) -> Sight:
     """What of a core bears on its health. A receipt's twelve hours end whatever anybody does: they are no sign of illness."""
     queues, top = view.queues, view.queues.top_rank_in_hand
+    takes_turns = open_polls is not None and queues.polls.number >= open_polls
     running = [view.ledger.get(tag) for _, tag in view.slots.running()]
     return Sight(
         slots=len(view.slots),
         idle=view.slots.idle,
         untouched=frozenset(
-            name for name in queues.names if not queues.in_hand(name) and queues.policy(name).rank >= top
+            name
+            for name in queues.names
+            if not takes_turns and not queues.in_hand(name) and queues.policy(name).rank >= top
         ),
         forbidden=queues.rests.forbidden,
         leases=tuple(

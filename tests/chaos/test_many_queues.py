@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.support.proc import descriptors, threads
+from tests.support.proc import descriptors, proportional_mebibytes, threads
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
@@ -71,6 +71,35 @@ def test_a_hundred_idle_queues_have_a_poll_each_and_answer_at_once(sqs, start_wo
     until(lambda: polls_of_queues(sqs, names) == dict.fromkeys(names, 1), "each queue has one open poll again", 60)
     assert "pool is full" not in worker.log
     assert worker.stop() == 0
+
+
+def test_200_queues_have_one_poll_each_at_300_requests_an_hour_and_little_memory(sqs, start_worker):
+    # given a worker on one queue, and one on two hundred, both idle, with the default of how long a poll waits
+    names = [f"wide-{number}" for number in range(200)]
+    for name in ("single", *names):
+        sqs.create(name)
+    waits = json.dumps({"broker_transport_options": {}})
+    single = start_worker("-Q", "single", "-c", "2", "-l", "WARNING", "-n", "single", PROJ_CONF=waits)
+    wide = start_worker("-Q", ",".join(names), "-c", "2", "-l", "WARNING", "-n", "wide", PROJ_CONF=waits)
+    sqs.wait_polled("single")
+    until(lambda: polls_of_queues(sqs, names) == dict.fromkeys(names, 1), "each queue has one open poll", 60)
+
+    # then a queue costs a thread and a few pages
+    consumers = single.family()[0], wide.family()[0]
+    one, many = (proportional_mebibytes(consumer) for consumer in consumers)
+    print(f"memory of a queue: {(many - one) / 199 * 1024:.0f} KiB")
+    assert (many - one) / 199 * 1024 <= 100
+    assert threads(consumers[1]) <= len(names) + THREADS_FOR_CALLS
+
+    # and in a minute of SQS's clock each is asked five times, with one poll open all the time
+    sqs.ask("reset")
+    for _ in range(5):
+        before = sqs.requests().get("ReceiveMessage", 0)
+        sqs.advance(12)
+        until(lambda before=before: sqs.requests().get("ReceiveMessage", 0) >= before + 201, "all are polled again", 60)
+        assert polls_of_queues(sqs, names) == dict.fromkeys(names, 1)
+    assert sqs.requests() == {"ReceiveMessage": 5 * 201}
+    assert [single.stop(), wide.stop()] == [0, 0]
 
 
 def test_a_flooded_queue_keeps_no_other_waiting(sqs, start_worker, send):

@@ -119,6 +119,26 @@ def test_a_worker_full_of_low_messages_runs_a_high_one_after_what_runs(sqs, star
     assert worker.stop() == 0
 
 
+def test_queues_take_turns_where_only_a_few_polls_may_be_open(sqs, start_worker, send):
+    # given a worker on twelve queues that may have three polls open
+    names = [f"turn-{number}" for number in range(12)]
+    for name in names:
+        sqs.create(name)
+    worker = start_worker("-Q", ",".join(names), "-c", "2", "-l", "WARNING", "worker_open_polls=3")
+    until(lambda: sum(sqs.state(name)["waiters"] for name in names) == 3, "three polls are open")
+
+    # when a task comes to each
+    for name in names:
+        send("note", name, name)
+
+    # then all run, and there never were more polls
+    worker.diary.wait("run", 12)
+    for _ in range(20):
+        assert sum(row["waiters"] for row in sqs.ask("state").values()) <= 3
+    assert worker.diary.count("run") == dict.fromkeys(names, 1)
+    assert worker.stop() == 0
+
+
 def test_in_strict_order_a_low_task_that_runs_long_is_all_a_high_one_waits_for(sqs, start_worker, send, tmp_path):
     # given one slot with a long task of the low queue, and more of them
     for name in ("high", "low"):

@@ -49,6 +49,14 @@ def resident_mebibytes(pid: int) -> float:
     raise AssertionError(f"process {pid} has ended")
 
 
+def proportional_mebibytes(pid: int) -> float:
+    """Memory that the process has for itself, and its part of what it shares (PSS), in MiB."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError(f"process {pid} has ended")
+
+
 def threads(pid: int) -> int:
     """How many threads it has."""
     return len(list(Path(f"/proc/{pid}/task").iterdir()))

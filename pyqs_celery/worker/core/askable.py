@@ -18,6 +18,9 @@ class Askable:
         self._ranks: list[int] = []
         self._sizes: dict[int, int] = {}
 
+    def __len__(self) -> int:
+        return len(self._place)
+
     def put(self, name: str, rank: int, stage: Stage) -> None:
         """It may be asked, or stands elsewhere now."""
         place = (rank, stage)
@@ -42,6 +45,11 @@ class Askable:
         if not self._sizes[rank]:
             del self._sizes[rank]
             self._ranks.remove(rank)
+
+    @property
+    def top_rank(self) -> int:
+        """The highest rank that has any. There must be one."""
+        return self._ranks[-1]
 
     def ranks(self) -> list[int]:
         """The ranks that have any, the highest first."""

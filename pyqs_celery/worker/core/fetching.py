@@ -46,7 +46,12 @@ class Fetching:
 
     def poll(self, config: CoreConfig, mean_runtime: float | None, now: float) -> None:
         """Ask those queues whose turn it is, the higher ranks first."""
-        if not self._slots or len(self._ledger) >= credit.held_most(config, self._ledger.body_size.mean):
+        if not self._slots or self._queues.none_to_ask(now):
+            return
+        if len(self._ledger) >= credit.held_most(config, self._ledger.body_size.mean):
+            return
+        most = config.open_polls
+        if most is not None and self._queues.polls.number >= most:
             return
         capacity = self.capacity(config, mean_runtime)
         at_once = credit.at_once(config, mean_runtime, self._ledger.body_size.mean, self._queues.number)
@@ -54,7 +59,12 @@ class Fetching:
             room = Room(capacity, config.concurrency, at_once, *self._queues.load(rank))
             if config.simple and self._slots.idle <= room.in_hand - room.stuck - self._queues.total_running:
                 return
-            for name in self._names(rank, room, now):
+            names = self._names(rank, room, now)
+            if most is not None:
+                names.sort(key=self._queues.is_quiet)  # those that have just brought something, then whose turn it is
+            for name in names:
+                if most is not None and self._queues.polls.number >= most:
+                    return
                 count = self._wanted(name, room, now)
                 if count > 0:
                     self._begin(name, min(count, 1) if config.simple else count, now)
@@ -77,7 +87,7 @@ class Fetching:
     def _add_to_deep(self, config: CoreConfig, capacity: int, now: float) -> None:
         """Make more receives of a deep queue at once, as long as there is room for all that they bring."""
         polls, queues = self._queues.polls, self._queues
-        if not polls.deep:
+        if not polls.deep or not credit.brings_little(self._ledger.body_size.mean):
             return
         most = Room(capacity, config.concurrency, 1, *queues.load(queues.top_rank))
         if most.free - polls.promised(now) < BATCH_ENTRIES:

@@ -72,6 +72,11 @@ class Polls:
     def _break_promise(self, name: str) -> None:
         self._total_promised -= self._promised.pop(name, (0.0, 0))[1]
 
+    @property
+    def number(self) -> int:
+        """How many long polls are open."""
+        return len(self._open)
+
     def is_long(self, name: str) -> bool:
         """True while a long poll of this queue is open."""
         return name in self._open

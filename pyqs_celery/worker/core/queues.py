@@ -73,7 +73,7 @@ class QueueTable:
         self.ready.share({name: Share(each.rank, each.weight) for name, each in (self._retired | fresh).items()})
         ranks = {policy.rank for policy in fresh.values()}
         self._ranked, self.top_rank = len(ranks) > 1, max(ranks, default=LOWEST)
-        for name in self._retired.keys() | fresh.keys():
+        for name in (*self._retired, *fresh):
             self._place(name)
 
     def _place(self, name: str) -> None:
@@ -159,6 +159,12 @@ class QueueTable:
     def ranked(self) -> bool:
         """True if some queues go before others."""
         return self._ranked
+
+    def none_to_ask(self, now: float) -> bool:
+        """True if every queue has its poll and needs no more, or must wait for another."""
+        if self.polls.deep or self._at_limit or self.rests:
+            return False
+        return not self.askable or self.must_wait(self.askable.top_rank, now)
 
     def ranks(self, now: float, buffer: int) -> Iterator[int]:
         """The ranks of which queues may be asked for messages, the highest first, down to the one that others wait for."""

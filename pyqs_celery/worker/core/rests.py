@@ -16,6 +16,9 @@ class Rests:
         self._forbidden: dict[str, tuple[float, float]] = {}
         self._resting: dict[str, float] = {}
 
+    def __len__(self) -> int:
+        return len(self._resting)
+
     def __contains__(self, name: str) -> bool:
         return name in self._resting
 

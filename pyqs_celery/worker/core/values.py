@@ -83,6 +83,8 @@ class CoreConfig(StopTimes):
     """None: adaptive. 1: nothing beyond the free slots. N: up to N times the slots. 0: no limit but
     ``max_held``."""
     max_held: int = 1000
+    open_polls: int | None = None
+    """How many queues are asked at once at most; None: all."""
     simple: bool = False
     """PyQS's --simple-worker: fetch one message at a time, and only for a free slot."""
     ack_before_run_waits: bool = False

@@ -32,13 +32,44 @@ def test_flags_win_over_settings():
 
 
 def test_queues_with_weights():
-    assert queue_names(["high:10,low", "email.*:2"]) == (("high", "low", "email.*"), {"high": 10, "email.*": 2})
+    assert queue_names(["high:10,low", "email.*:2"]) == (("high", "low", "email.*"), {"high": 10, "email.*": 2}, {})
+
+
+def test_queues_with_limits():
+    found = queue_names(["slow=2,fast", "email.*:3=1"])
+    assert found == (("slow", "fast", "email.*"), {"email.*": 3}, {"slow": 2, "email.*": 1})
 
 
 @pytest.mark.parametrize("text", ["a:0", "a:x", "a:-1", "a:"])
 def test_a_weight_is_a_whole_number(text):
     with pytest.raises(UsageError, match="weight"):
         queue_names([text])
+
+
+@pytest.mark.parametrize("text", ["a=0", "a=x", "a=-1", "a=", "a:2="])
+def test_a_limit_is_a_whole_number(text):
+    with pytest.raises(UsageError, match="limit"):
+        queue_names([text])
+
+
+@pytest.mark.parametrize("text", ["a=2:3", "a:1:2", "a=1=2"])
+def test_a_queue_is_named_in_one_way(text):
+    with pytest.raises(UsageError, match="NAME:WEIGHT=LIMIT"):
+        queue_names([text])
+
+
+def test_a_limit_of_the_command_line_wins_over_the_settings():
+    made = config(settings={"worker_queue_concurrency": {"slow": 1, "bulk": 3}}, queues=["slow=2,bulk,fast"])
+    assert made.queues == ("slow", "bulk", "fast")
+    assert made.queue_concurrency == {"slow": 2, "bulk": 3}
+
+
+def test_the_order_of_queues_is_a_flag_or_a_setting():
+    strict = {"worker_queue_order": "strict"}
+    assert [config().queue_order, config(settings=strict).queue_order] == ["weighted", "strict"]
+    assert config(settings=strict, queue_order="weighted").queue_order == "weighted"
+    with pytest.raises(UsageError, match="weighted or strict"):
+        config(settings={"worker_queue_order": "first"})
 
 
 def test_pyqs_way_of_naming_queues_runs_one_process():

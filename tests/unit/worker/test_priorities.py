@@ -302,6 +302,33 @@ def test_a_limited_queue_of_short_tasks_is_received_in_tens():
     assert asked[-1] == 10
 
 
+# -- polls in turn ---------------------------------------------------------------------------------
+
+
+def test_no_more_polls_are_open_than_allowed_and_all_queues_have_their_turn():
+    queues = [replace(QUEUE, name=f"q{number}", logical=f"q{number}") for number in range(30)]
+    world = World(*queues, open_polls=10)
+    asked = Counter()
+    for _ in range(30):
+        assert len(world.polls) == 10
+        first = next(iter(world.polls))
+        asked[first] += 1
+        world.arrive(queue=first)
+
+    assert asked == {queue.name: 1 for queue in queues}
+
+
+def test_a_queue_with_more_messages_does_not_wait_for_its_turn():
+    queues = [replace(QUEUE, name=f"q{number}", logical=f"q{number}") for number in range(30)]
+    world = World(*queues, open_polls=2)
+    for _ in range(50):
+        bring(world, "q0", 1)
+        while world.running:
+            finish(world)
+
+    assert sum(world.ran.values()) == 50
+
+
 # -- ready queues ----------------------------------------------------------------------------------
 
 
