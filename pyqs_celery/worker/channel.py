@@ -156,17 +156,25 @@ class ConsumerEnd:
         self._unsent = b""
 
     def read(self) -> list[dict[str, Any]] | None:
-        """What the child says; an empty list if no frame is complete yet, None at its end.
-
-        Raises FrameError, and BlockingIOError if nothing is there.
-        """
+        """What the child says; an empty list if nothing is complete yet, None at its end. Raises FrameError."""
         try:
             data = self._quick.receive()
         except BlockingIOError:
-            raise
+            return []
         except OSError:
             return None
         return [read_json(frame) for frame in self._reader.feed(data)] if data else None
+
+    @property
+    def has_more(self) -> bool:
+        """True if there is something to read, be it the end."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def give(self, work: tuple[Any, ...]) -> bool:
         """Begin to hand out work; False if the child is gone. ``is_sending`` says whether ``push`` must go on."""

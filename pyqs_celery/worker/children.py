@@ -73,8 +73,8 @@ class Children:
         """The manager says that a child has ended; what it said last may still be unread."""
         child = self._by_slot.get(slot)
         if child is not None and child.pid == pid:
-            while self._by_slot.get(slot) is child and self._listen(child):
-                pass
+            while self._by_slot.get(slot) is child and child.end.has_more:
+                self._listen(child)
             self._forget(child)
         self._core.on_slot_lost(slot, reason, time.time())
 
@@ -136,8 +136,8 @@ class Children:
         if mask & selectors.EVENT_READ:
             self._listen(child)
 
-    def _listen(self, child: Child) -> bool:
-        """Take what a child says; False when nothing is there to be read."""
+    def _listen(self, child: Child) -> None:
+        """Take what a child says."""
         try:
             frames = child.end.read()
             for frame in frames or ():
@@ -145,13 +145,9 @@ class Children:
         except FrameError as exc:
             logger.error("Child %d of slot %d said what is no report: %s; it is stopped", child.pid, child.slot, exc)
             self._request_kill(child)
-            self._ended(child)
-            return True
-        except BlockingIOError:
-            return False
+            frames = None
         if frames is None:
             self._ended(child)
-        return True
 
     def _on_frame(self, child: Child, frame: dict[str, Any]) -> None:
         now = time.time()

@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 import uuid
-from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -62,13 +61,8 @@ def ask(app):
     end = ConsumerEnd(ours)
     frames = []
 
-    def listen():
-        with suppress(BlockingIOError):
-            frames.extend(end.read() or [])
-        return frames
-
     def next_frame():
-        until(lambda: frames or listen(), "the child speaks")
+        until(lambda: frames or frames.extend(end.read() or []) or frames, "the child speaks")
         return frames.pop(0)
 
     assert next_frame() == {"ready": True}
