@@ -103,14 +103,14 @@ def test_200_queues_have_one_poll_each_at_300_requests_an_hour_and_little_memory
 
 
 def test_a_flooded_queue_keeps_no_other_waiting(sqs, start_worker, send):
-    # given two slots, and a queue full of tasks of some hundredths of a second
+    # given two slots, and a queue full of tasks so long that each is a turn of its own (credit.TURN_SECONDS)
     for name in ("flood", "quiet"):
         sqs.create(name)
     with send.app.publisher().batch():
         for number in range(2000):
-            send("grind", "flood", f"flood-{number}", 80_000)
+            send("grind", "flood", f"flood-{number}", 400_000)
     worker = start_worker("-Q", "flood,quiet", "-c", "2", "-l", "WARNING")
-    worker.diary.wait("end", 50, 60)
+    worker.diary.wait("end", 20, 60)
 
     # when single tasks come to the other queue
     sent = {}
