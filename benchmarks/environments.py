@@ -9,7 +9,7 @@ import venv
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.registry import ENDPOINT_REQUIREMENTS, Peer
+from benchmarks.registry import CHECKOUT, ENDPOINT_REQUIREMENTS, Peer
 
 ENDPOINT = "endpoint"
 _LIST = """
@@ -65,11 +65,18 @@ class VirtualEnvironments:
             python = self.folder / name / "bin" / "python"
             done = self.folder / name / "installed"
             if done.exists() and not again:
+                if str(CHECKOUT) in requirements:
+                    # again, as it may have changed; and not editable, which would cost each process a finder
+                    self._pip(python, "--force-reinstall", "--no-deps", str(CHECKOUT))
                 continue
             print(f"installing {name}: {' '.join(requirements)}", file=sys.stderr, flush=True)
             venv.create(self.folder / name, with_pip=True)
-            subprocess.check_call([str(python), "-m", "pip", "install", "-q", *requirements])
+            self._pip(python, *requirements)
             done.touch()
+
+    @staticmethod
+    def _pip(python: Path, *what: str) -> None:
+        subprocess.check_call([str(python), "-m", "pip", "install", "-q", *what])
 
     def versions(self, peers: list[Peer]) -> dict[str, str]:
         """For each environment, the versions that matter."""

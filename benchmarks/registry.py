@@ -81,7 +81,7 @@ PEERS = [
     Peer(
         OURS,
         "pyqs-celery",
-        ("-e", str(CHECKOUT)),
+        (str(CHECKOUT),),
         "pyqs_celery_app",
         "from pyqs_celery import shared_task",
         _celery("pyqs_celery", "benchmarks.peers.pyqs_celery_app"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pyqs_celery.broker.limits import WAIT_SECONDS
+from pyqs_celery.broker.limits import MAX_VISIBILITY_SECONDS, MAX_WAIT_SECONDS, WAIT_SECONDS
 from pyqs_celery.exceptions import ImproperlyConfigured
 
 DEFAULT_REGION = "us-east-1"
@@ -165,10 +165,10 @@ def _with_options(config: BrokerConfig, options: Mapping[str, Any]) -> BrokerCon
     from dataclasses import replace
 
     wait = _number(options, "wait_time_seconds", WAIT_SECONDS)
-    if not 0 <= wait <= 20:
-        raise ImproperlyConfigured(f"wait_time_seconds is {wait}: SQS polls wait 0 to 20 seconds")
+    if not 0 <= wait <= MAX_WAIT_SECONDS:
+        raise ImproperlyConfigured(f"wait_time_seconds is {wait}: SQS polls wait 0 to {MAX_WAIT_SECONDS} seconds")
     visibility = _number(options, "visibility_timeout", None)
-    if visibility is not None and not 0 < visibility <= 43_200:
+    if visibility is not None and not 0 < visibility <= MAX_VISIBILITY_SECONDS:
         raise ImproperlyConfigured(f"visibility_timeout is {visibility}: SQS takes 1 to 43,200 seconds")
     attributes = {str(key): str(value) for key, value in (options.get("sqs-creation-attributes") or {}).items()}
     return replace(
