@@ -81,7 +81,7 @@ def full() -> list[Planned]:
             Planned(
                 "latency",
                 f"{_queues(number)}, 10 ms a request",
-                Setting(tasks=100, children=10, latency_ms=10, queues=number),
+                Setting(tasks=200, children=10, latency_ms=10, queues=number),
             )
             for number in (1, 20)
         ),

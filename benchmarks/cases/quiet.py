@@ -58,19 +58,22 @@ class IdleWatch:
 def latency(trial: Trial, setting: Setting) -> Outcome:
     """From the producer's call to the task's first line, at ten tasks a second, the queues in turn.
 
-    Also in multiples of what one request takes: the median of raw single sends to the same endpoint just before.
+    Also in multiples of what one request takes: the median of raw single sends to the same endpoint just before. The first to
+    each queue is not counted: it makes the producer's client and looks up a URL, which ``first`` is about.
     """
     trial.endpoint.prepare([*trial.queues, FLOOR_QUEUE])
     trial.endpoint.set_latency(setting.latency_ms)
     request_ms = trial.raw_request_ms(FLOOR_QUEUE, FLOOR_REQUESTS)
     trial.start(setting.children)
     time.sleep(REST_SECONDS)
-    expected = setting.tasks * (INTERVAL_SECONDS + 1)
-    trial.produce("stamped", setting.tasks, "--task", "stamp", "--interval", str(INTERVAL_SECONDS), seconds=expected)
+    first = len(trial.queues)
+    number = first + setting.tasks
+    expected = number * (INTERVAL_SECONDS + 1)
+    trial.produce("stamped", number, "--task", "stamp", "--interval", str(INTERVAL_SECONDS), seconds=expected)
     deadline = time.perf_counter() + PATIENCE_SECONDS
-    while len(trial.delays()) < setting.tasks and time.perf_counter() < deadline:
+    while len(trial.delays()) < number and time.perf_counter() < deadline:
         time.sleep(ASK_EVERY_SECONDS)
-    delays = sorted(each * 1000 for each in trial.delays())
+    delays = sorted(each * 1000 for each in trial.delays()[first:])
     if not delays:
         raise TrialError("no task ran")
     p50, p99 = statistics.median(delays), delays[min(len(delays) - 1, int(len(delays) * 0.99))]
