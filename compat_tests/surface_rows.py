@@ -199,7 +199,7 @@ def _(world, monkeypatch):
 elsewhere(
     "Application",
     "B",
-    "app.control.inspect, ping, broadcast, shutdown, pool_*, rate_limit, time_limit, add_consumer, cancel_consumer: on the same host",
+    "app.control.inspect, ping, broadcast, shutdown, pool_grow, pool_shrink, pool_restart, rate_limit, time_limit, add_consumer, cancel_consumer: on the same host",
     "tests/processes/test_control.py",
 )
 no(
