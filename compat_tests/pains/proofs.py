@@ -54,7 +54,10 @@ HELD_BY: dict[int, tuple[str, ...]] = {
         "tests/install/test_dependencies.py::test_nothing_that_is_needed_is_compiled",
         "tests/install/test_dependencies.py::test_the_requirements_are_three",
     ),
-    12: ("tests/architecture/test_botocore.py::test_no_private_name_of_botos_is_used",),
+    12: (
+        "tests/architecture/test_botocore.py::test_no_private_name_of_botos_is_used",
+        "tests/unit/broker/test_roundtrip.py::test_a_botocore_that_is_not_as_it_was_makes_its_requests_itself",
+    ),
     13: (
         f"{CHAOS}/test_bounds.py::test_a_long_delay_goes_back_to_sqs_as_often_as_it_takes",
         "tests/unit/worker/test_eta_fleet.py::test_each_runs_once_on_time_and_nothing_is_in_flight_meanwhile",

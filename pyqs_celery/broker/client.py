@@ -146,7 +146,7 @@ class SqsClient:
         )
         now = clock()
         now = now if now - began <= wait_seconds + ANSWER_SECONDS else began
-        return [_delivery(queue.name, message, now) for message in answer.get("Messages", ())]
+        return [_delivery(queue.name, message, now) for message in answer.get("Messages") or ()]
 
     def delete_batch(self, queue: QueueInfo, entries: Sequence[tuple[str, str]]) -> BatchResult:
         """DeleteMessageBatch of up to ten (id, receipt handle)."""
@@ -194,7 +194,7 @@ class SqsClient:
     def queue_attributes(self, url: str, name: str) -> Mapping[str, str]:
         """GetQueueAttributes, all of them."""
         answer = self._call("get_queue_attributes", name, QueueUrl=url, AttributeNames=["All"])
-        attributes: Mapping[str, str] = answer.get("Attributes", {})
+        attributes: Mapping[str, str] = answer.get("Attributes") or {}
         return attributes
 
     def list_queue_urls(self, prefix: str = "") -> list[str]:
@@ -205,7 +205,7 @@ class SqsClient:
             request["QueueNamePrefix"] = prefix
         while True:
             answer = self._call("list_queues", None, **request)
-            urls.extend(answer.get("QueueUrls", ()))
+            urls.extend(answer.get("QueueUrls") or ())
             token = answer.get("NextToken")
             if not token:
                 return urls
@@ -277,11 +277,11 @@ def _send_fields(message: Outgoing) -> dict[str, Any]:
 
 def _batch_result(answer: Mapping[str, Any]) -> BatchResult:
     failed = {}
-    for entry in answer.get("Failed", ()):
+    for entry in answer.get("Failed") or ():
         code, message = str(entry.get("Code", "")), str(entry.get("Message", ""))
         kind = error_class(code, message, 400 if entry.get("SenderFault") else 500)
         failed[entry["Id"]] = EntryError.of_class(kind, code, message)
-    successful: Iterable[Mapping[str, Any]] = answer.get("Successful", ())
+    successful: Iterable[Mapping[str, Any]] = answer.get("Successful") or ()
     return BatchResult(
         frozenset(entry["Id"] for entry in successful),
         failed,

@@ -16,6 +16,7 @@ from pyqs_celery import exceptions
 from pyqs_celery.broker.config import BrokerConfig, endpoint_of, is_at_aws
 from pyqs_celery.broker.credentials import Identities, Keys, OfProcess
 from pyqs_celery.broker.limits import CONNECT_TIMEOUT_SECONDS, READ_MARGIN_SECONDS
+from pyqs_celery.broker.roundtrip import RoundTrip
 from pyqs_celery.version import __version__
 
 RESET_APART_SECONDS = 5.0
@@ -37,10 +38,20 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A client with boto3's SQS methods and the keys it signs with; None for a client that signs nothing."""
+    """A client with boto3's SQS methods and the keys it signs with; None for a client that signs nothing.
+
+    ``round_trip`` makes its requests, None if it does that itself.
+    """
 
     client: Any
     keys: Keys | None = None
+    round_trip: RoundTrip | None = None
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.client.close()
+        if self.round_trip is not None:
+            self.round_trip.close()
 
 
 @dataclass(slots=True)
@@ -92,7 +103,7 @@ class Connections:
             made.connections.clear()
             made.routes.clear()
         for connection in old:
-            connection.client.close()
+            connection.close()
 
     def _find(self, made: _Made, queue: str | None, url: str | None) -> Connection:
         config = self._config
@@ -129,7 +140,7 @@ class Connections:
             # no profile names an endpoint either, so the one in the queue's URL is meant
             client.close()
             client = keys.client("sqs", region, endpoint_url=endpoint, config=settings)
-        return Connection(client, keys)
+        return Connection(client, keys, RoundTrip.on(client, keys.setting("ca_bundle")))
 
     def _settings(self) -> Any:
         ours = _config(

@@ -94,10 +94,19 @@ class Keys:
     def client(self, service: str, region: str | None, **settings: Any) -> Any:
         """A client of botocore's that signs with these keys, for one of ``SERVICES``; boto3's are the same."""
         with self._making:  # botocore's sessions are not thread-safe, its clients are
-            if self._session is None:
-                self._session = _session(self)
-            region = region or self._session.get_config_variable("region") or DEFAULT_REGION
-            return self._session.create_client(service, region_name=region, **settings)
+            session = self._made_session()
+            region = region or session.get_config_variable("region") or DEFAULT_REGION
+            return session.create_client(service, region_name=region, **settings)
+
+    def setting(self, name: str) -> Any:
+        """What environment and profile say about one of botocore's configuration variables; None if nothing."""
+        with self._making:
+            return self._made_session().get_config_variable(name)
+
+    def _made_session(self) -> Any:
+        if self._session is None:
+            self._session = _session(self)
+        return self._session
 
     # -- for the client ----------------------------------------------------------------------------
 

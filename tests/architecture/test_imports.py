@@ -93,6 +93,7 @@ KOMBU_FOR_USERS = {
 KOMBU_ALLOWED = WIRE_MAY_USE | {"kombu.utils.uuid", "kombu.utils.url", "kombu.utils", "kombu"}
 AWS_IMPORTERS = {
     "pyqs_celery.broker.connections": "the clients and their settings",
+    "pyqs_celery.broker.roundtrip": "signs and sends by what botocore has for that",
     "pyqs_celery.broker.credentials": "the keys and the session that a client signs with",
     "pyqs_celery.broker.errors": "the one table from botocore's errors to ours",
     "pyqs_celery.backends.aws": "the client, the calls and the errors of the stores at AWS",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -12,10 +13,20 @@ from cryptography.x509.oid import NameOID
 
 
 class Identity:
-    """Somebody who signs: files with a private key and its certificate, ``<name>.key`` and ``<name>.pem``."""
+    """Somebody who signs: files with a private key and its certificate, ``<name>.key`` and ``<name>.pem``.
+
+    ``address`` is the IP address of a server that shows it.
+    """
 
     def __init__(
-        self, folder: Path, name: str, *, days: int = 30, password: bytes | None = None, curve: bool = False
+        self,
+        folder: Path,
+        name: str,
+        *,
+        days: int = 30,
+        password: bytes | None = None,
+        curve: bool = False,
+        address: str | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         private = ec.generate_private_key(ec.SECP256R1()) if curve else rsa.generate_private_key(65537, 2048)
@@ -24,6 +35,9 @@ class Identity:
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(private.public_key())
         builder = builder.serial_number(x509.random_serial_number())
         builder = builder.not_valid_before(now - timedelta(days=60)).not_valid_after(now + timedelta(days=days))
+        if address is not None:
+            names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
+            builder = builder.add_extension(names, critical=False)
         self.key, self.certificate = folder / f"{name}.key", folder / "certificates" / f"{name}.pem"
         self.certificate.parent.mkdir(exist_ok=True)
         protection = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
