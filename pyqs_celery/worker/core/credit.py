@@ -73,7 +73,7 @@ def at_once(config: CoreConfig, mean_runtime: float | None, mean_bytes: float | 
     """
     if not is_adaptive(config) or mean_runtime is None or mean_runtime >= HORIZON_SECONDS:
         return 1
-    most = min(config.max_held, _fitting(mean_bytes))
+    most = min(_held_in_all(config, queues), _fitting(mean_bytes))
     if mean_runtime > 0:
         most = min(most, int(config.concurrency * HORIZON_SECONDS / mean_runtime))
     return max(1, min(BATCH_ENTRIES, most // max(1, queues)))
@@ -107,9 +107,14 @@ def brings_little(mean_bytes: float | None) -> bool:
     return BATCH_ENTRIES * (mean_bytes or 0.0) <= BATCH_BYTES_MOST
 
 
-def held_most(config: CoreConfig, mean_bytes: float | None) -> int:
+def held_most(config: CoreConfig, mean_bytes: float | None, queues: int) -> int:
     """The most deliveries to hold at once with those that are being deleted, released or moved."""
-    return min(config.max_held, config.concurrency + 2 * _fitting(mean_bytes))
+    return min(_held_in_all(config, queues), config.concurrency + 2 * _fitting(mean_bytes))
+
+
+def _held_in_all(config: CoreConfig, queues: int) -> int:
+    """``max_held``, or a full receive of each queue if that is more: else many queues would be emptied in small portions."""
+    return max(config.max_held, BATCH_ENTRIES * queues)
 
 
 def wanted(

@@ -48,7 +48,7 @@ class Fetching:
         """Ask those queues whose turn it is, the higher ranks first."""
         if not self._slots or self._queues.none_to_ask(now):
             return
-        if len(self._ledger) >= credit.held_most(config, self._ledger.body_size.mean):
+        if len(self._ledger) >= credit.held_most(config, self._ledger.body_size.mean, self._queues.number):
             return
         most = config.open_polls
         if most is not None and self._queues.polls.number >= most:

@@ -152,7 +152,27 @@ def test_large_messages_make_the_buffer_smaller_and_small_ones_do_not():
     assert credit.capacity(config, 0.001, 2_000.0) == 16 + 64
     assert credit.capacity(config, 0.001, float(MEBIBYTE)) == 16 + 32
     assert credit.capacity(v.CoreConfig(concurrency=16, prefetch_multiplier=0), None, float(MEBIBYTE)) == 16 + 32
-    assert credit.held_most(config, float(MEBIBYTE)) == 16 + 64
+    assert credit.held_most(config, float(MEBIBYTE), 1) == 16 + 64
+
+
+@pytest.mark.parametrize(
+    ("number", "slots", "seconds", "size", "each", "in_all"),
+    [
+        (1, 4, 0.0002, 1_000.0, 10, 1_000),
+        (200, 4, 0.0002, 1_000.0, 10, 2_000),
+        (1_000, 4, 0.0002, 1_000.0, 10, 10_000),
+        (1_000, 4, 0.001, 1_000.0, 4, 10_000),  # ten of each would be more than four slots run in a second
+        (1_000, 4, 2.0, 1_000.0, 1, 10_000),
+        (200, 4, 0.0002, float(MEBIBYTE), 1, 4 + 64),
+    ],
+)
+def test_full_receives_of_many_queues_are_held_as_long_as_they_are_run_in_a_second(
+    number, slots, seconds, size, each, in_all
+):
+    config = v.CoreConfig(concurrency=slots)
+
+    assert credit.at_once(config, seconds, size, number) == each
+    assert credit.held_most(config, size, number) == in_all
 
 
 def test_deletions_that_hang_stop_their_queue_and_no_other():
