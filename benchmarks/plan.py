@@ -108,7 +108,7 @@ def _scale() -> list[Planned]:
                 Setting(tasks=tasks, waiting=number, limit_seconds=5.0),
                 without=_ALREADY_CUT_OFF,
             )
-            for number, tasks in ((10, 1000), (1000, 5000), (100_000, 5000))
+            for number, tasks in ((10, 1000), (1000, 5000), (100_000, 5000), (1_000_000, 5000))
         ),
         *(
             Planned(
