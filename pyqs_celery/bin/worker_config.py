@@ -68,6 +68,22 @@ def queue_order(given: str | None, setting: str) -> QueueOrder:
     return cast("QueueOrder", wanted)
 
 
+def open_polls(setting: int | None, order: QueueOrder) -> int | None:
+    """``worker_open_polls``. Raises UsageError for less than one, and beside a strict order.
+
+    Whether a lower queue may be served is known only while all higher ones are polled.
+    """
+    if setting is not None and setting < 1:
+        raise UsageError(
+            f"worker_open_polls {setting}: with none open no message comes; it is 1 or more, or None for all"
+        )
+    if setting is not None and order == "strict":
+        raise UsageError(
+            "worker_open_polls and --queue-order strict: whether a higher queue is empty only its own poll tells"
+        )
+    return setting
+
+
 def pool_name(given: str) -> PoolName:
     """The pool a person named. Raises UsageError for one there is not."""
     if given in GREEN_POOLS:
@@ -136,13 +152,14 @@ def build(
     if slots is None:
         # PyQS runs one worker process unless told otherwise; its command line names queues and no application.
         slots = conf.worker_concurrency or (1 if names and not app_spec else None)
+    order = queue_order(given["queue_order"], conf.worker_queue_order)
     simple = bool(given["simple_worker"] or given["disable_prefetch"] or conf.worker_disable_prefetch)
     modules = (*given["include"], *_texts(conf.include), *_texts(conf.imports))
     return WorkerConfig(
         queues=queues,
         exclude_queues=excluded,
         weights=weights,
-        queue_order=queue_order(given["queue_order"], conf.worker_queue_order),
+        queue_order=order,
         concurrency=concurrency(slots, pool, machine.cpus),
         pool=pool,
         hostname=node_name(given["hostname"], machine.host),
@@ -151,7 +168,7 @@ def build(
         simple=simple,
         batch_size=1 if simple else _either(given["batch_size"], 10),
         wait_time_seconds=int((conf.broker_transport_options or {}).get("wait_time_seconds", WAIT_SECONDS)),
-        open_polls=conf.worker_open_polls,
+        open_polls=open_polls(conf.worker_open_polls, order),
         lease_seconds=conf.worker_lease_seconds,
         silence_timeout=conf.worker_silence_timeout,
         max_deliveries=conf.worker_max_deliveries,

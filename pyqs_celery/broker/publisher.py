@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from random import random
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -171,7 +171,8 @@ class Publisher:
     def batch(self) -> Iterator[None]:
         """Gather what is sent inside the block, and send it by tens at its end; the outermost block sends everything.
 
-        Nothing is sent if the block raises. Raises BatchError if entries still fail after retries; all others are sent.
+        Nothing is sent if the block raises. Raises BatchError if entries still fail after retries; all others are sent. Where a
+        request fails as a whole (SQS away, a queue that may not be sent to) its error is raised, and what follows is not sent.
         """
         outer = _gathering.get()
         if outer is not None and outer.of(self) is not None:
@@ -206,12 +207,15 @@ class Publisher:
     # -- one ---------------------------------------------------------------------------------------
 
     def _send_once(self, url: str, message: Outgoing, budget: Budget) -> str:
+        return self._at(url, message.queue, budget, lambda client, where: client.send(where, message))
+
+    def _at(self, url: str, logical: str, budget: Budget, call: Callable[[SqsClient, str], Answer]) -> Answer:
+        """One call about a queue; if it was deleted since it was looked up, one more where it is now."""
         try:
-            return self._client(budget).send(url, message)
+            return call(self._client(budget), url)
         except exceptions.QueueDoesNotExist:
-            # deleted since it was looked up
-            self._urls.pop(message.queue, None)
-            return self._client(budget).send(self._look_up(message.queue, budget), message)
+            self._urls.pop(logical, None)
+            return call(self._client(budget), self._look_up(logical, budget))
 
     def _look_up(self, logical: str, budget: Budget) -> str:
         predefined = find_predefined(self.config, logical)
@@ -347,7 +351,10 @@ class Publisher:
         """Send up to ten; entries that failed and may succeed later are sent again one by one, in order."""
         entries = [(str(index), message) for index, message in enumerate(part)]
         budget = self._budget()
-        result = self._within(budget, lambda: self._client(budget).send_batch(url, entries))
+        result = self._within(
+            budget,
+            lambda: self._at(url, part[0].queue, budget, lambda client, where: client.send_batch(where, entries)),
+        )
         failed: list[tuple[str, str, str]] = []
         for each, message in entries:
             error = result.failed.get(each)
@@ -356,13 +363,10 @@ class Publisher:
             try:
                 if not error.retryable:
                     raise exceptions.InvalidRequest(error.message, code=error.code, queue=message.queue)
-                self._send_again(url, message, budget)
+                self._within(budget, partial(self._send_once, url, message, budget))
             except exceptions.BrokerError as exc:
                 failed.append((each, exc.code or type(exc).__name__, str(exc)))
         return failed
-
-    def _send_again(self, url: str, message: Outgoing, budget: Budget) -> str:
-        return self._within(budget, lambda: self._client(budget).send(url, message))
 
 
 def _check_types(message: Outgoing) -> None:

@@ -344,7 +344,8 @@ class Store:
         self.on_visible(queue.name)
 
     def batch(self, request: Request, one: Callable[[Request], dict[str, Any] | None], sized: bool) -> dict[str, Any]:
-        """Run ``one`` over the entries; failures are told entry by entry."""
+        """Run ``one`` over the entries; failures are told entry by entry, but one queue that is not there fails all."""
+        self.find(request)
         entries = request.get("Entries") or []
         _check_batch(entries, sized)
         successful: list[dict[str, Any]] = []

@@ -7,6 +7,8 @@ import json
 import threading
 import time
 
+import pytest
+
 MOTO_DIFFERS = {
     "a_lost_lease_cannot_be_extended": "it extends leases that have ended",
     "start_message_move_task_moves_them_back": "it answers 500",
@@ -230,6 +232,22 @@ def test_entry_ids_must_differ(ask):
     entries = [{"Id": "a", "MessageBody": "x"}] * 2
     code = ask.code(lambda: ask.client.send_message_batch(QueueUrl=url, Entries=entries))
     assert "BatchEntryIdsNotDistinct" in code
+
+
+BATCHES = {
+    "send_message_batch": {"Id": "1", "MessageBody": "x"},
+    "delete_message_batch": {"Id": "1", "ReceiptHandle": "x"},
+    "change_message_visibility_batch": {"Id": "1", "ReceiptHandle": "x", "VisibilityTimeout": 1},
+}
+
+
+@pytest.mark.parametrize("action", BATCHES)
+def test_a_batch_for_a_queue_that_is_not_there_fails_as_a_whole(ask, action):
+    url = ask.queue().rsplit("/", 1)[0] + "/absent"
+
+    code = ask.code(lambda: getattr(ask.client, action)(QueueUrl=url, Entries=[BATCHES[action]]))
+
+    assert code == "AWS.SimpleQueueService.NonExistentQueue"
 
 
 def test_deleting_in_batches_with_one_bad_handle(ask):

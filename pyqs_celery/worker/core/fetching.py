@@ -11,6 +11,9 @@ from pyqs_celery.worker.core.queues import QueueTable
 from pyqs_celery.worker.core.slots import Slots
 from pyqs_celery.worker.core.values import CoreConfig, Poll
 
+OTHERS_PART = 0.2
+"""Of the polls that may be open, where that is limited, so many are kept for queues whose last one brought nothing."""
+
 
 class Room(NamedTuple):
     """What there is room for, as a queue of one rank sees it."""
@@ -61,7 +64,7 @@ class Fetching:
                 return
             names = self._names(rank, room, now)
             if most is not None:
-                names.sort(key=self._queues.is_quiet)  # those that have just brought something, then whose turn it is
+                names = self._in_turn(names, most)
             for name in names:
                 if most is not None and self._queues.polls.number >= most:
                     return
@@ -83,6 +86,20 @@ class Fetching:
         if room.free - self._queues.polls.promised(now) >= BATCH_ENTRIES:
             names += askable.names(rank, "ready")
         return names
+
+    def _in_turn(self, names: list[str], most: int) -> list[str]:
+        """In which order they are asked where so few polls may be open: those that have just brought something, then the others.
+
+        Of each kind the one that was asked longest ago is first. For the others a fifth of the polls is kept, at least one, so
+        that queues that always have more do not shut them out. A single poll goes round, whatever it brings.
+        """
+        names.sort(key=self._queues.polls.turn)
+        if most == 1:
+            return names
+        quiet = [name for name in names if self._queues.is_quiet(name)]
+        eager = [name for name in names if not self._queues.is_quiet(name)]
+        first = max(0, most - max(1, int(most * OTHERS_PART)) - len(self._queues.polls.eager))
+        return eager[:first] + quiet + eager[first:]
 
     def _add_to_deep(self, config: CoreConfig, capacity: int, now: float) -> None:
         """Make more receives of a deep queue at once, as long as there is room for all that they bring."""

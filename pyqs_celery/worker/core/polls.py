@@ -15,11 +15,17 @@ PROMISED_SECONDS = 1.0
 
 
 class Polls:
-    """By queue. ``deep`` are those of which the last poll was full, and slow. ``quiet`` are those of which it brought nothing."""
+    """By queue. ``deep`` are those of which the last poll was full, and slow. ``quiet`` are those of which it brought nothing.
+
+    ``eager`` are those whose long poll is open and was expected to bring something.
+    """
 
     def __init__(self) -> None:
         self.deep: set[str] = set()
         self.quiet: set[str] = set()
+        self.eager: set[str] = set()
+        self._turns: dict[str, int] = {}
+        self._began = 0
         self._open: dict[str, float] = {}
         self._extra: dict[str, int] = {}
         self._total_extra = 0
@@ -30,7 +36,10 @@ class Polls:
     def began(self, name: str, promised: int, now: float) -> None:
         """A long poll is open, which is expected to bring so many messages."""
         self._open[name] = now
+        self._began += 1
+        self._turns[name] = self._began
         if promised:
+            self.eager.add(name)
             until = now + PROMISED_SECONDS
             self._promised[name] = (until, promised)
             self._promises.append((until, name))
@@ -51,6 +60,7 @@ class Polls:
             self._total_extra -= 1
         else:
             slow = now - self._open.pop(name, now) >= SLOW_SECONDS
+            self.eager.discard(name)
             self._break_promise(name)
             if brought >= BATCH_ENTRIES and slow:
                 self.deep.add(name)
@@ -71,6 +81,10 @@ class Polls:
 
     def _break_promise(self, name: str) -> None:
         self._total_promised -= self._promised.pop(name, (0.0, 0))[1]
+
+    def turn(self, name: str) -> int:
+        """The smaller, the longer ago its last long poll began."""
+        return self._turns.get(name, 0)
 
     @property
     def number(self) -> int:
@@ -97,5 +111,6 @@ class Polls:
     def forget(self, name: str) -> None:
         """It is served no more, and none of its polls is open."""
         self._extra.pop(name, None)
+        self._turns.pop(name, None)
         self.quiet.discard(name)
         self.deep.discard(name)

@@ -72,6 +72,20 @@ def test_the_order_of_queues_is_a_flag_or_a_setting():
         config(settings={"worker_queue_order": "first"})
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"worker_open_polls": 0}, "no message comes"),
+        ({"worker_open_polls": -1}, "no message comes"),
+        ({"worker_open_polls": 10, "worker_queue_order": "strict"}, "only its own poll tells"),
+    ],
+)
+def test_a_number_of_open_polls_that_would_leave_queues_out_is_refused(settings, said):
+    assert config(settings={"worker_open_polls": 1}).open_polls == 1
+    with pytest.raises(UsageError, match=said):
+        config(settings=settings)
+
+
 def test_pyqs_way_of_naming_queues_runs_one_process():
     assert config(["send_email"], app_spec=None).concurrency == 1
     assert config(["send_email"], app_spec=None).queues == ("send_email",)

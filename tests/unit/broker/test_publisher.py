@@ -90,6 +90,27 @@ def test_a_batch_costs_a_request_for_ten(publisher, boto):
     assert boto.calls.count("send_message") == 0
 
 
+@pytest.mark.parametrize("way", ["one", "a batch"])
+def test_a_queue_that_was_deleted_meanwhile_is_made_again(publisher, boto, way):
+    # given a queue that has been sent to, and is deleted
+    publisher.send(Outgoing("q", "before"))
+    boto.real.delete_queue(QueueUrl=boto.real.get_queue_url(QueueName="q")["QueueUrl"])
+
+    # when more is sent, in either way
+    for turn in range(2):
+        if way == "one":
+            publisher.send(Outgoing("q", f"after {turn}"))
+        else:
+            with publisher.batch():
+                publisher.send(Outgoing("q", f"after {turn}"))
+
+    # then it is there again and has both
+    url = boto.real.get_queue_url(QueueName="q")["QueueUrl"]
+    found = boto.real.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    assert {message["Body"] for message in found} == {"after 0", "after 1"}
+    assert boto.calls.count("create_queue") == 2
+
+
 def test_nothing_of_a_batch_is_sent_if_its_block_fails(publisher, boto):
     def block():
         with publisher.batch():

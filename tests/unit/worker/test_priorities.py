@@ -329,6 +329,53 @@ def test_a_queue_with_more_messages_does_not_wait_for_its_turn():
     assert sum(world.ran.values()) == 50
 
 
+@pytest.mark.parametrize(("most", "seconds"), [(1, 2.0), (2, 0.001), (2, 2.0), (3, 0.001), (3, 2.0), (10, 2.0)])
+def test_queues_that_always_have_more_shut_out_none_of_the_others(most, seconds):
+    # given twelve queues that always have more and eight that are empty, and polls for a few of them
+    queues = [replace(QUEUE, name=f"q{number}", logical=f"q{number}") for number in range(20)]
+    world = World(*queues, slots=2, open_polls=most)
+    asked = Counter()
+
+    # when each poll is answered, and tasks run, for a while
+    for _ in range(400):
+        for name in list(world.polls):
+            asked[name] += 1
+            if int(name[1:]) < 12:
+                bring(world, name, world.polls[name])
+            else:
+                world.arrive(queue=name)
+        world.later(seconds)
+        for slot in list(world.running):
+            world.report(slot=slot)
+        world.settle()
+
+    # then each has been asked, and of those that have more none much less than another
+    assert len(asked) == 20
+    busy = [asked[f"q{number}"] for number in range(12)]
+    assert min(busy) >= max(busy) - 5, asked
+
+
+def test_queues_that_always_have_more_keep_most_polls_to_themselves():
+    # given ten queues, two of which have messages, and three polls, of which one is on an empty queue
+    queues = [replace(QUEUE, name=f"q{number}", logical=f"q{number}") for number in range(10)]
+    world = World(*queues, slots=4, open_polls=3)
+    while not {"q0", "q1"} <= world.polls.keys():
+        world.arrive(queue=next(name for name in world.polls if name not in ("q0", "q1")))
+    bring(world, "q0", 1)
+    bring(world, "q1", 1)
+
+    # when they bring something again and again
+    for _ in range(50):
+        for name in ("q0", "q1"):
+            bring(world, name, 1)
+        for slot in list(world.running):
+            world.report(slot=slot)
+        world.settle()
+
+    # then they have their polls back each time
+    assert sum(world.ran.values()) == 102
+
+
 # -- ready queues ----------------------------------------------------------------------------------
 
 
