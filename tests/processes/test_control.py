@@ -189,7 +189,7 @@ def test_python_asks_the_same_workers(sqs, controlled, monkeypatch):
     ):
         with pytest.raises(ControlUnavailable, match="SQS does not have"):
             impossible()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3, "four of them, none of which waits for an answer for a second"
 
     consumer = worker.worker.wait_family(2)[0]
     os.kill(consumer, signal.SIGSTOP)

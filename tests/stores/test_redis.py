@@ -98,7 +98,7 @@ def test_what_redis_refuses_is_told_at_once(make_app, url):
     with pytest.raises(BackendError, match="WRONGTYPE"):
         backend.store_result("a-list", 1, states.SUCCESS)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8, "what may pass is tried for ten seconds"
 
 
 def test_a_redis_that_is_full_is_asked_again(make_app):
