@@ -38,6 +38,7 @@ class Storm:
             prefetch_multiplier=self.dice.choice([None, None, 1, 4]),
             ack_before_run_waits=self.dice.random() < 0.5,
             keeps_results=True,
+            open_polls=None if self.first else self.dice.choice([None, None, 1]),
         )
         self.early = early
         self.trouble_on_fifo = self.dice.random() < 0.5
@@ -163,6 +164,7 @@ class Storm:
 
     def watch(self, actions: list[Any]) -> None:
         self.check_leases(actions)
+        assert len(self.world.polls) <= (self.world.core.config.open_polls or 2), "more polls than are allowed"
         begun = {action.delivery.queue for action in actions if isinstance(action, v.Dispatch) and not action.fault}
         at_once = not self.world.core.config.ack_before_run_waits  # else a slot was taken some time before
         if self.first is not None and at_once and begun - {self.first}:
