@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.soak.plan import ALL_QUEUES, LEASE_SECONDS, STEADY_QUEUES
 from tests.support.embedded import ROOT
 from tests.support.proc import every_pid, parent_of, processes_of_session, state_of
+from tests.support.waiting import until
 
 APP = Path(__file__).parent / "app"
 SHUTDOWN_SECONDS = 10
@@ -147,16 +148,18 @@ class Member:
         return [found for role, pid in roles if pid and (found := usage_of(pid, role)) is not None]
 
     def stop(self, seconds: float = 60.0) -> None:
-        """A warm stop, in order; what is left then is killed and told as a surprise."""
-        assert self.process is not None
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+        """A warm stop, in order, of one that has started; what is left then is killed and told as a surprise."""
+        process = self.process
+        assert process is not None
+        until(lambda: process.poll() is not None or self.family()[0], f"{self.name} has started", seconds)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
         try:
-            code = self.process.wait(seconds)
+            code = process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.surprises.append(f"{self.name} did not stop within {seconds:g}s")
         else:
-            if code != 0:
+            if code not in {0, *self.expected}:  # it may have been told to end before, when it had only just been started
                 self.surprises.append(f"{self.name} stopped with {code}")
 
     def end(self) -> None:
