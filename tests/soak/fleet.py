@@ -159,7 +159,8 @@ class Member:
         except subprocess.TimeoutExpired:
             self.surprises.append(f"{self.name} did not stop within {seconds:g}s")
         else:
-            if code not in {0, *self.expected}:  # it may have been told to end before, when it had only just been started
+            in_order = {0, *self.expected}  # it may have been told to end before, when it had only just been started
+            if code not in in_order:
                 self.surprises.append(f"{self.name} stopped with {code}")
 
     def end(self) -> None:
