@@ -21,8 +21,6 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pyqs_celery import exceptions
-
 logger = logging.getLogger(__name__)
 
 OTHERWISE = (ImportError, AttributeError, KeyError, TypeError)
@@ -65,7 +63,7 @@ class RoundTrip:
         """Sign, send, read: botocore's HTTP response and the answer; None if the client shall do it.
 
         ``model`` is the operation's description, ``params`` the request as its client has put it together. Raises
-        botocore's HTTPClientErrors, and BrokerUnavailable for an answer that is not SQS's.
+        botocore's HTTPClientErrors, for an answer that is not SQS's too.
         """
         if not self._is_of_use:
             return None
@@ -109,7 +107,9 @@ def _read(response: Any) -> dict[str, Any]:
     if status >= 300:
         return {"Error": _error(status, headers, said), "ResponseMetadata": metadata}
     if not isinstance(said, dict):
-        raise exceptions.BrokerUnavailable(f"the answer is not SQS's: {content[:60]!r}", code="NotJson")
+        from botocore.exceptions import HTTPClientError
+
+        raise HTTPClientError(error=f"the answer is not SQS's: {content[:60]!r}")
     if b'"BinaryValue"' in content:
         _open_binary_values(said)
     said["ResponseMetadata"] = metadata

@@ -184,9 +184,12 @@ def test_an_answer_is_read_as_botocore_reads_it(server: Canned, name: str):
 
 @pytest.mark.parametrize("body", [b"<html>sign in</html>", b"[]", b"null", b"\xff\xfe"])
 def test_an_answer_that_is_not_sqss_is_trouble_that_may_pass(server: Canned, body: bytes):
+    client = SqsClient(
+        broker_config("sqs://key:secret@", {"region": "x", "endpoint_url": f"http://{server.address}"}, {})
+    )
     server.answers(200, body)
-    with pytest.raises(BrokerUnavailable, match="not SQS's"):
-        ours(f"http://{server.address}").list_queues()
+    with pytest.raises(BrokerUnavailable, match=r"ListQueues: .*not SQS's"):
+        client.list_queue_urls()
 
 
 @pytest.mark.parametrize(
