@@ -16,10 +16,24 @@ import pytest
 from pyqs_celery import Celery
 from pyqs_celery.exceptions import OperationalError
 from tests.support.proc import descriptors
+from tests.support.tls_front import TlsFront
 from tests.support.waiting import until
 
 LONG = bool(os.environ.get("PYQS_CELERY_LONG"))
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+
+@pytest.fixture(params=["http", "https"])
+def endpoint(request, sqs, tmp_path, monkeypatch):
+    """Where SQS is, as it is and by TLS; the environment says so too, and whose certificate to trust."""
+    if request.param == "http":
+        yield sqs.endpoint
+        return
+    front = TlsFront(sqs, tmp_path / "tls")
+    for name, value in front.environment.items():
+        monkeypatch.setenv(name, value)
+    yield front.endpoint
+    front.close()
 
 
 @contextmanager
@@ -176,11 +190,11 @@ def send_one(app, key):
 
 
 @pytest.mark.timeout(600 if LONG else 120)
-def test_forked_children_and_their_threads_share_nothing(sqs, tmp_path):
+def test_forked_children_and_their_threads_share_nothing(sqs, endpoint, tmp_path):
     # given a parent that sends from threads of its own while it forks, as a preloaded gunicorn may
     sqs.create("shared")
     seconds = 300 if LONG else 8
-    with producer(sqs.endpoint) as app:
+    with producer(endpoint) as app:
         send_one(app, "parent-first")
         until_when = time.monotonic() + seconds
         reports = [tmp_path / f"report-{number}" for number in range(PROCESSES)]
@@ -226,10 +240,10 @@ def messages(sqs, queue):
     return dict(zip(page["bodies"], page["ids"], strict=True))
 
 
-def test_a_worker_forked_from_a_process_that_has_sent_runs_what_it_sends(sqs, start_worker, send):
+def test_a_worker_forked_from_a_process_that_has_sent_runs_what_it_sends(sqs, endpoint, start_worker, send):
     # given tasks that send tasks, in four children of one worker
     sqs.create("emails")
-    worker = start_worker("-Q", "emails", "-c", "4", "-l", "WARNING")
+    worker = start_worker("-Q", "emails", "-c", "4", "-l", "WARNING", AWS_ENDPOINT_URL_SQS=endpoint)
 
     with send.app.publisher().batch():
         for number in range(200):
