@@ -12,10 +12,18 @@ import click
 
 from pyqs_celery import nodes
 from pyqs_celery.bin.exit_codes import EX_FAILURE, EX_OK
+from pyqs_celery.utils.nodenames import node_name
 from pyqs_celery.worker import health as rules
-from pyqs_celery.worker.nodenames import node_name
 
 Verdicts = list[dict[str, Any]]
+
+
+def node_of(pattern: str) -> str:
+    """The node that ``-d`` means. Raises click's UsageError."""
+    try:
+        return node_name(pattern)
+    except ValueError as exc:
+        raise click.UsageError(f"-d: {exc}") from exc
 
 
 @click.command()
@@ -40,7 +48,7 @@ def health(
     Healthy: every queue completed a poll in the last minute, or every slot is busy and its lease kept; and every process
     can work.
     """
-    name = node_name(destination) if destination else None
+    name = node_of(destination) if destination else None
     if path is not None:
         verdicts = _by_file(path, live)
     elif port is not None:

@@ -14,9 +14,9 @@ from pyqs_celery import nodes
 from pyqs_celery.app.control import INSPECTS, WHAT_TO_DO
 from pyqs_celery.bin.context import GlobalOptions, load_app
 from pyqs_celery.bin.errors import NobodyReplied, UsageError
+from pyqs_celery.bin.health import node_of
 from pyqs_celery.bin.options import Command
 from pyqs_celery.bin.output import styled, to_json
-from pyqs_celery.worker.nodenames import node_name
 
 OF_THE_APPLICATION = ("conf", "registered", "report")
 """What an application answers by itself where no worker runs."""
@@ -40,8 +40,8 @@ def asks_workers(command: Command) -> Command:
 
 
 def destinations(given: str | None) -> list[str] | None:
-    """The node names of a comma list, None for all."""
-    return [node_name(name.strip()) for name in given.split(",") if name.strip()] if given else None
+    """The node names of a comma list, None for all. Raises click's UsageError."""
+    return [node_of(name.strip()) for name in given.split(",") if name.strip()] if given else None
 
 
 def not_recognized(kind: str, command: str | None, known: Iterable[str]) -> UsageError:

@@ -20,7 +20,7 @@ import click
 
 from pyqs_celery.bin.context import GlobalOptions
 from pyqs_celery.bin.errors import UsageError
-from pyqs_celery.worker.nodenames import expand
+from pyqs_celery.utils.nodenames import host_format, node_format
 
 VERBS = ("start", "restart", "stop", "stopwait", "stop_verify", "kill", "show", "names", "expand", "get")
 GLOBAL = {"-A": "app", "--app": "app", "-b": "broker", "--broker": "broker", "--result-backend": "result_backend"}
@@ -37,8 +37,13 @@ class Node:
     options: dict[str, str | None] = field(default_factory=dict)
 
     def path(self, option: str, default: str) -> Path:
-        """The file an option names for this node."""
-        return Path(expand(self.options.get(option) or default, self.name)).absolute()
+        """The file an option names for this node: %n is its name, %h the whole of that, %d its host. Raises UsageError."""
+        node, _, host = self.name.partition("@")
+        try:
+            text = node_format(self.options.get(option) or default, self.name, h=self.name, d=host, N=node)
+        except ValueError as exc:
+            raise UsageError(f"{option}: {exc}") from exc
+        return Path(text).absolute()
 
     @property
     def pidfile(self) -> Path:
@@ -73,14 +78,17 @@ def parse(arguments: Iterable[str], host: str) -> list[Node]:
     names, common, special = _split(list(arguments))
     prefix = str(common.pop("--prefix", None) or common.pop("--range-prefix", None) or "celery")
     suffix = next(
-        (found for option in ("-s", "--suffix", "-n", "--hostname") if (found := common.pop(option, None))), None
+        (found for option in ("-s", "--suffix", "-n", "--hostname") if (found := common.pop(option, None))), "%h"
     )
     if len(names) == 1 and names[0].isdigit():
         names = [f"{prefix}{number}" for number in range(1, int(names[0]) + 1)]
     nodes = []
     for name in names:
-        full = name if "@" in name else f"{name}@{expand(str(suffix), 'x@' + host).lstrip('@') if suffix else host}"
-        nodes.append(Node(full, dict(common)))
+        full = name if "@" in name else f"{name}@{suffix.lstrip('@')}"
+        try:
+            nodes.append(Node(host_format(full, host), dict(common)))
+        except ValueError as exc:
+            raise UsageError(f"multi: {exc}") from exc
     for option, wanted, value in special:
         for node in _meant(wanted, nodes):
             node.options[option] = value
@@ -169,12 +177,15 @@ def _start(nodes: list[Node]) -> int:
 
 
 def _signal_named(word: str) -> signal.Signals | None:
-    """The signal that ``-INT``, ``-SIGINT`` or ``-9`` means; None for any other word."""
+    """The signal that ``-INT``, ``-SIGINT`` or ``-9`` means; None for any other word. Raises UsageError."""
     name = word[1:].upper()
     if not word.startswith("-") or word.startswith("--"):
         return None
     if name.isdigit():
-        return signal.Signals(int(name))
+        try:
+            return signal.Signals(int(name))
+        except ValueError as exc:
+            raise UsageError(f"multi: there is no signal {name}") from exc
     full = name if name.startswith("SIG") else f"SIG{name}"
     return signal.Signals[full] if full in signal.Signals.__members__ else None
 
@@ -187,16 +198,15 @@ def multi(options: GlobalOptions, /, verb: str, arguments: tuple[str, ...]) -> i
     """Start or stop several workers of this machine in the background.
 
     ARGUMENTS are node names (or their number), worker options for all, and options for some: -c 3 -c:w2 5 -Q:1-2 a,b.
-    %n in --pidfile and --logfile is the node's name. Stopping sends TERM, or the signal given as -INT, -9 ...; stopwait
-    and restart wait until the nodes have ended.
+    In --pidfile and --logfile %n is the node, %d its host, %h both. Stopping sends TERM, or the signal given as -INT,
+    -9 ...; stopwait and restart wait until the nodes have ended.
     """
-    signum, words = signal.SIGTERM, []
+    signum: signal.Signals = signal.SIGTERM
+    words = []
     for word in arguments:
-        name = word[1:].upper()
-        if (
-            word.startswith("-") and (name.isdigit() or f"SIG{name}" in signal.Signals.__members__) and len(name) > 1
-        ) or name == "9":
-            signum = signal.Signals(int(name)) if name.isdigit() else signal.Signals[f"SIG{name}"]
+        named = _signal_named(word)
+        if named is not None:
+            signum = named
         else:
             words.append(word)
     nodes = parse(words, socket.gethostname())

@@ -87,7 +87,9 @@ WORKER_FLAGS: tuple[Flag, ...] = (
     Flag(("--disable-prefetch", "disable_prefetch"), "Queues", "Hold only what runs.", switch=True),
     Flag(("--create-queues", "create_queues"), "Queues", "Create the named queues that do not exist.", switch=True),
     Flag(("--purge", "--discard", "purge"), "Queues", "Delete all waiting messages first. No undo.", switch=True),
-    Flag(("-f", "--logfile", "logfile"), "Daemon", "Log to this file instead of standard error."),
+    Flag(
+        ("-f", "--logfile", "logfile"), "Daemon", "Log to this file, not to standard error: %n node, %h host, %p both."
+    ),
     Flag(("--pidfile", "pidfile"), "Daemon", "Write the process id here; refuse to start while its owner lives."),
     Flag(("-D", "--detach", "detach"), "Daemon", "Go to the background.", switch=True),
     Flag(("--uid", "uid"), "Daemon", "User, by name or number, to become."),

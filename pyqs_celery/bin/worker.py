@@ -14,10 +14,10 @@ from pyqs_celery.bin.context import GlobalOptions, load_app
 from pyqs_celery.bin.daemon import Daemon
 from pyqs_celery.bin.errors import UsageError
 from pyqs_celery.bin.options import notes_on, worker_options
-from pyqs_celery.bin.worker_config import GREEN_POOLS, Machine, build
+from pyqs_celery.bin.worker_config import GREEN_POOLS, Machine, build, worker_name
+from pyqs_celery.utils.nodenames import node_format
 from pyqs_celery.utils.output import say
 from pyqs_celery.worker.config import WorkerConfig
-from pyqs_celery.worker.nodenames import expand, node_name
 
 if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
@@ -55,7 +55,7 @@ def worker(options: GlobalOptions, /, names: tuple[str, ...], **given: Any) -> i
     queues = tuple(name for name in names if "=" not in name)
     _apply(app, given, overrides)
     machine = Machine(socket.gethostname(), len(os.sched_getaffinity(0)))
-    given = {**given, **_files(given, node_name(given["hostname"], machine.host))}
+    given = {**given, **_files(given, worker_name(given["hostname"], machine))}
     config = build(app.conf, {**given, "quiet": options.quiet}, queues, machine, app_spec=_spec(options, app))
     broker = app.broker_config().shown
     daemon = {name: given[name] for name in ("pidfile", "detach", "logfile", "uid", "gid", "umask")}
@@ -67,7 +67,10 @@ def worker(options: GlobalOptions, /, names: tuple[str, ...], **given: Any) -> i
 
 def _files(given: dict[str, Any], name: str) -> dict[str, Any]:
     """Log and pid files with the node's name in them."""
-    return {key: expand(given[key], name) for key in ("logfile", "pidfile") if given[key]}
+    try:
+        return {key: node_format(given[key], name) for key in ("logfile", "pidfile") if given[key]}
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
 
 
 def _apply(app: Celery, given: dict[str, Any], overrides: list[str]) -> None:

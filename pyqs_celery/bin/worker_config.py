@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, cast, get_args
 from pyqs_celery.bin.errors import UsageError
 from pyqs_celery.bin.options import LOG_LEVELS
 from pyqs_celery.broker.limits import WAIT_SECONDS
+from pyqs_celery.utils.nodenames import node_name
 from pyqs_celery.worker.config import PoolName, QueueOrder, WorkerConfig
-from pyqs_celery.worker.nodenames import node_name
 
 POOLS = {"prefork": "prefork", "processes": "prefork", "threads": "threads", "solo": "solo"}
 GREEN_POOLS = ("gevent", "eventlet")
@@ -33,6 +33,14 @@ class NamedQueues(NamedTuple):
     names: tuple[str, ...]
     weights: dict[str, int]
     limits: dict[str, int]
+
+
+def worker_name(pattern: str | None, machine: Machine) -> str:
+    """The node name that ``-n`` gives. Raises UsageError."""
+    try:
+        return node_name(pattern, machine.host)
+    except ValueError as exc:
+        raise UsageError(f"-n: {exc}") from exc
 
 
 def queue_names(values: Iterable[str]) -> NamedQueues:
@@ -162,7 +170,7 @@ def build(
         queue_order=order,
         concurrency=concurrency(slots, pool, machine.cpus),
         pool=pool,
-        hostname=node_name(given["hostname"], machine.host),
+        hostname=worker_name(given["hostname"], machine),
         loglevel=log_level(_either(given["loglevel"], "WARNING")),
         prefetch_multiplier=_either(given["prefetch_multiplier"], conf.worker_prefetch_multiplier),
         simple=simple,
