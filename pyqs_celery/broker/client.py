@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pyqs_celery import exceptions
 from pyqs_celery.broker.config import BrokerConfig
 from pyqs_celery.broker.connections import Connection, Connections, Timeouts
 from pyqs_celery.broker.credentials import Identities
 from pyqs_celery.broker.delivery import Delivery, Outgoing, QueueInfo
-from pyqs_celery.broker.errors import are_old_keys, broker_error, error_class
+from pyqs_celery.broker.errors import are_old_keys, broker_error, error_class, unreadable_answer
 from pyqs_celery.broker.limits import READ_MARGIN_SECONDS
+
+Said = TypeVar("Said")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,8 @@ class SqsClient:
     def _connection(self, queue: str | None, url: str | None = None) -> Connection:
         return self._given or self._connections.of(queue, url)
 
-    def _call(self, action: str, queue: str | None, /, **request: Any) -> dict[str, Any]:
-        """One call. Keys that AWS refuses as old are renewed, and the call is made once more."""
+    def _call(self, action: str, queue: str | None, read: Callable[[dict[str, Any]], Said], /, **request: Any) -> Said:
+        """One call, and what ``read`` makes of its answer. Keys that AWS refuses as old are renewed, and it is made once more."""
         try:
             connection = self._connection(queue, request.get("QueueUrl"))
             call = getattr(connection.client, action)
@@ -113,7 +115,10 @@ class SqsClient:
                 answer = call(**request)
         except Exception as exc:
             raise broker_error(exc, _API_NAMES[action], queue) from exc
-        return answer
+        try:
+            return read(answer)
+        except (LookupError, TypeError, ValueError, AttributeError) as exc:
+            raise unreadable_answer(exc, _API_NAMES[action], queue) from exc
 
     # -- messages ----------------------------------------------------------------------------------
 
@@ -133,9 +138,16 @@ class SqsClient:
         its way, or waited in a process that was stopped: its leases may be as old as the question, and count from that.
         """
         began = clock()
-        answer = self._call(
+
+        def read(answer: Mapping[str, Any]) -> list[Delivery]:
+            now = clock()
+            now = now if now - began <= wait_seconds + ANSWER_SECONDS else began
+            return [_delivery(queue.name, message, now) for message in answer.get("Messages") or ()]
+
+        return self._call(
             "receive_message",
             queue.name,
+            read,
             QueueUrl=queue.url,
             MaxNumberOfMessages=count,
             WaitTimeSeconds=wait_seconds,
@@ -144,58 +156,64 @@ class SqsClient:
             MessageAttributeNames=["All"],
             **({"ReceiveRequestAttemptId": attempt} if attempt else {}),
         )
-        now = clock()
-        now = now if now - began <= wait_seconds + ANSWER_SECONDS else began
-        return [_delivery(queue.name, message, now) for message in answer.get("Messages") or ()]
 
     def delete_batch(self, queue: QueueInfo, entries: Sequence[tuple[str, str]]) -> BatchResult:
         """DeleteMessageBatch of up to ten (id, receipt handle)."""
-        answer = self._call(
+        return self._call(
             "delete_message_batch",
             queue.name,
+            _batch_result,
             QueueUrl=queue.url,
             Entries=[{"Id": each, "ReceiptHandle": handle} for each, handle in entries],
         )
-        return _batch_result(answer)
 
     def change_visibility_batch(self, queue: QueueInfo, entries: Sequence[tuple[str, str, int]]) -> BatchResult:
         """ChangeMessageVisibilityBatch of up to ten (id, receipt handle, seconds from now)."""
-        answer = self._call(
+        return self._call(
             "change_message_visibility_batch",
             queue.name,
+            _batch_result,
             QueueUrl=queue.url,
             Entries=[
                 {"Id": each, "ReceiptHandle": handle, "VisibilityTimeout": seconds} for each, handle, seconds in entries
             ],
         )
-        return _batch_result(answer)
 
     def send(self, url: str, message: Outgoing) -> str:
         """SendMessage; the message's id."""
-        answer = self._call("send_message", url.rsplit("/", 1)[-1], QueueUrl=url, **_send_fields(message))
-        return str(answer["MessageId"])
+        return self._call(
+            "send_message",
+            url.rsplit("/", 1)[-1],
+            lambda answer: str(answer["MessageId"]),
+            QueueUrl=url,
+            **_send_fields(message),
+        )
 
     def send_batch(self, url: str, messages: Sequence[tuple[str, Outgoing]]) -> BatchResult:
         """SendMessageBatch of up to ten (id, message)."""
-        answer = self._call(
+        return self._call(
             "send_message_batch",
             url.rsplit("/", 1)[-1],
+            _batch_result,
             QueueUrl=url,
             Entries=[{"Id": each, **_send_fields(message)} for each, message in messages],
         )
-        return _batch_result(answer)
 
     # -- queues ------------------------------------------------------------------------------------
 
     def queue_url(self, name: str) -> str:
         """GetQueueUrl. Raises QueueDoesNotExist."""
-        return str(self._call("get_queue_url", name, QueueName=name)["QueueUrl"])
+        return self._call("get_queue_url", name, _url, QueueName=name)
 
     def queue_attributes(self, url: str, name: str) -> Mapping[str, str]:
         """GetQueueAttributes, all of them."""
-        answer = self._call("get_queue_attributes", name, QueueUrl=url, AttributeNames=["All"])
-        attributes: Mapping[str, str] = answer.get("Attributes") or {}
-        return attributes
+        return self._call(
+            "get_queue_attributes",
+            name,
+            lambda answer: dict(answer.get("Attributes") or {}),
+            QueueUrl=url,
+            AttributeNames=["All"],
+        )
 
     def list_queue_urls(self, prefix: str = "") -> list[str]:
         """ListQueues, every page."""
@@ -204,9 +222,8 @@ class SqsClient:
         if prefix:
             request["QueueNamePrefix"] = prefix
         while True:
-            answer = self._call("list_queues", None, **request)
-            urls.extend(answer.get("QueueUrls") or ())
-            token = answer.get("NextToken")
+            page, token = self._call("list_queues", None, _page, **request)
+            urls.extend(page)
             if not token:
                 return urls
             request["NextToken"] = token
@@ -216,11 +233,11 @@ class SqsClient:
         request: dict[str, Any] = {"QueueName": name, "Attributes": dict(attributes)}
         if tags:
             request["tags"] = dict(tags)
-        return str(self._call("create_queue", name, **request)["QueueUrl"])
+        return self._call("create_queue", name, _url, **request)
 
     def purge(self, queue: QueueInfo) -> None:
         """PurgeQueue: everything waiting and in flight is deleted within a minute."""
-        self._call("purge_queue", queue.name, QueueUrl=queue.url)
+        self._call("purge_queue", queue.name, lambda _: None, QueueUrl=queue.url)
 
 
 ANSWER_SECONDS = 1.0
@@ -238,6 +255,15 @@ _API_NAMES = {
     "create_queue": "CreateQueue",
     "purge_queue": "PurgeQueue",
 }
+
+
+def _url(answer: Mapping[str, Any]) -> str:
+    return str(answer["QueueUrl"])
+
+
+def _page(answer: Mapping[str, Any]) -> tuple[list[str], str | None]:
+    """Queue URLs, and the token that the next ones are asked with."""
+    return [str(url) for url in answer.get("QueueUrls") or ()], answer.get("NextToken")
 
 
 def _delivery(queue: str, message: Mapping[str, Any], now: float) -> Delivery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from http import HTTPStatus
 
 from pyqs_celery import exceptions
 
@@ -14,7 +15,9 @@ OLD_KEYS = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 """Codes with which AWS refuses keys whose time is over."""
 UNKNOWN_KEYS = frozenset({"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"})
 """Codes with which AWS refuses keys it does not know (any more)."""
-WRONG_KEYS = UNKNOWN_KEYS | {"SignatureDoesNotMatch", "InvalidSecurity", "AuthFailure"}
+WRONG_SIGNATURE = frozenset({"SignatureDoesNotMatch", "InvalidSignatureException"})
+"""Codes of signatures that were made with another key, or too long ago, or ahead of time."""
+WRONG_KEYS = UNKNOWN_KEYS | WRONG_SIGNATURE | {"InvalidSecurity", "AuthFailure"}
 NOT_LOGGED_IN = OLD_KEYS | WRONG_KEYS | {NO_CREDENTIALS, NO_ROLE}
 """Codes of an AccessDenied that is about who we are and not about what we may."""
 
@@ -34,6 +37,7 @@ def _classes() -> dict[str, type[exceptions.BrokerError]]:
         "InvalidClientTokenId": exceptions.AccessDenied,
         "InvalidSecurity": exceptions.AccessDenied,
         "SignatureDoesNotMatch": exceptions.AccessDenied,
+        "InvalidSignatureException": exceptions.AccessDenied,
         "OptInRequired": exceptions.AccessDenied,
         "KmsAccessDenied": exceptions.AccessDenied,
         "ExpiredToken": exceptions.BrokerUnavailable,
@@ -87,22 +91,44 @@ def are_old_keys(exc: Exception) -> bool:
 
 
 def error_class(code: str, message: str, status: int = 400) -> type[exceptions.BrokerError]:
-    """The class of our errors for an SQS error code."""
+    """The class of our errors for an SQS error code, or for the HTTP status of an answer without one we know."""
     bare = code.rsplit(".", 1)[-1]
-    if bare.startswith("Kms") and bare not in _classes():
-        return exceptions.AccessDenied
+    if _is_out_of_time(bare, message):
+        return exceptions.BrokerUnavailable
     if bare in ("InvalidParameterValue", "InvalidParameterValueException"):
-        if "visibility timeout" in message or "ReceiptHandle" in message or "receipt handle" in message:
-            return exceptions.ReceiptExpired
-        return (
-            exceptions.MessageTooLarge if "shorter than" in message or "bytes" in message else exceptions.InvalidRequest
-        )
+        return _invalid(message)
     found = _classes().get(bare)
     if found is not None:
         return found
-    if status >= 500:
+    return exceptions.AccessDenied if bare.startswith("Kms") else _by_status(status)
+
+
+def _invalid(message: str) -> type[exceptions.BrokerError]:
+    if "visibility timeout" in message or "ReceiptHandle" in message or "receipt handle" in message:
+        return exceptions.ReceiptExpired
+    return exceptions.MessageTooLarge if "shorter than" in message or "bytes" in message else exceptions.InvalidRequest
+
+
+def _by_status(status: int) -> type[exceptions.BrokerError]:
+    """What gateways and proxies answer, who have no codes of SQS's."""
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         return exceptions.BrokerUnavailable
-    return exceptions.AccessDenied if status == 403 else exceptions.InvalidRequest
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return exceptions.Throttled
+    return exceptions.AccessDenied if status == HTTPStatus.FORBIDDEN else exceptions.InvalidRequest
+
+
+def _is_out_of_time(code: str, message: str) -> bool:
+    """True if a signature was refused for its time: a clock is wrong, or the request waited (boto3 issue 190)."""
+    told = message.startswith(("Signature expired", "Signature not yet current"))
+    return code == "RequestTimeTooSkewed" or (code in WRONG_SIGNATURE and told)
+
+
+def unreadable_answer(exc: Exception, action: str, queue: str | None) -> exceptions.BrokerError:
+    """Our error for an answer that lacks what SQS's has, or has it in another form."""
+    where = f"{action} on {queue}" if queue else action
+    told = f"{where}: the answer is not SQS's ({type(exc).__name__}: {exc}); see what answers at this endpoint"
+    return exceptions.BrokerUnavailable(told, code="UnreadableAnswer", queue=queue)
 
 
 def broker_error(exc: Exception, action: str, queue: str | None) -> exceptions.BrokerError:
@@ -137,6 +163,8 @@ def broker_error(exc: Exception, action: str, queue: str | None) -> exceptions.B
 
 
 def _sentence(kind: type[exceptions.BrokerError], where: str, code: str, message: str) -> str:
+    if _is_out_of_time(code, message):
+        return f"{where} was refused ({code}: {message}): this machine's clock is wrong, or it stood still"
     if code in WRONG_KEYS:
         return f"{where} was refused ({code}: {message}): AWS does not know these credentials; see where they come from"
     if kind is exceptions.AccessDenied:

@@ -99,7 +99,7 @@ def _read(response: Any) -> dict[str, Any]:
     status, content = response.status_code, response.content
     try:
         said = json.loads(content) if content or status >= 300 else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         said = None
     metadata = {"HTTPStatusCode": status, "HTTPHeaders": headers, "RetryAttempts": 0}
     if "x-amzn-requestid" in headers:

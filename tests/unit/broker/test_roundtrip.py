@@ -23,7 +23,7 @@ from pyqs_celery.broker.config import BrokerConfig, Credentials, broker_config
 from pyqs_celery.broker.delivery import Outgoing
 from pyqs_celery.broker.publisher import Publisher
 from pyqs_celery.broker.roundtrip import RoundTrip
-from pyqs_celery.exceptions import BrokerUnavailable
+from pyqs_celery.exceptions import BrokerError, BrokerUnavailable
 from tests.support.certificates import Identity
 
 ONCE = {"total_max_attempts": 1}
@@ -391,3 +391,16 @@ def test_a_connection_is_kept_from_call_to_call_and_closed_with_its_client(serve
     client.reset()
     client.list_queue_urls()
     assert len(server.connections) == 2
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_nested_without_end_is_none_of_sqss(server: Canned, status):
+    server.answers(status, b"[" * 200_000)
+    client = SqsClient(
+        BrokerConfig(
+            region="eu-west-1", endpoint_url=f"http://{server.address}", credentials=Credentials("key", "secret")
+        )
+    )
+
+    with pytest.raises(BrokerError):
+        client.list_queue_urls()

@@ -1,0 +1,125 @@
+"""What the client makes of answers that SQS would not give: of a proxy, another service, or an emulator with gaps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from pyqs_celery.broker.client import SqsClient
+from pyqs_celery.broker.config import BrokerConfig
+from pyqs_celery.broker.delivery import Outgoing, QueueInfo
+from pyqs_celery.exceptions import BrokerUnavailable
+from pyqs_celery.utils.log import Troubles
+from pyqs_celery.worker.acker import Acker
+from pyqs_celery.worker.core.values import Ack
+from pyqs_celery.worker.receiver import Receiver
+from tests.support.waiting import until
+
+URL = "http://sqs/1/emails"
+QUEUE = QueueInfo("emails", URL, "emails")
+MESSAGE = {"MessageId": "m", "ReceiptHandle": "h", "Body": "b"}
+
+
+class Answers:
+    """A client of botocore's for somebody who answers every call with the same."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer, self.calls = answer, []
+
+    def __getattr__(self, action: str) -> Any:
+        def call(**request: Any) -> Any:
+            self.calls.append(action)
+            return self.answer
+
+        return call
+
+
+def client_of(answer: Any) -> SqsClient:
+    return SqsClient(BrokerConfig(), boto_client=Answers(answer))
+
+
+def receive(client: SqsClient) -> Any:
+    return client.receive(QUEUE, count=10, wait_seconds=0, visibility_seconds=30, clock=time.time)
+
+
+@pytest.mark.parametrize(
+    ("call", "answer", "action"),
+    [
+        (receive, {"Messages": [{"Body": "no id"}]}, "ReceiveMessage on emails"),
+        (receive, {"Messages": "many"}, "ReceiveMessage on emails"),
+        (receive, {"Messages": [{**MESSAGE, "Attributes": {"ApproximateReceiveCount": "x"}}]}, "ReceiveMessage"),
+        (lambda client: client.delete_batch(QUEUE, [("0", "h")]), {"Successful": [{}]}, "DeleteMessage on emails"),
+        (lambda client: client.delete_batch(QUEUE, [("0", "h")]), {"Failed": ["0"]}, "DeleteMessage on emails"),
+        (lambda client: client.change_visibility_batch(QUEUE, [("0", "h", 1)]), {"Failed": 1}, "ChangeMessage"),
+        (lambda client: client.send(URL, Outgoing("emails", "b")), {}, "SendMessage on emails"),
+        (lambda client: client.send_batch(URL, [("0", Outgoing("emails", "b"))]), {"Failed": [{}]}, "SendMessage"),
+        (lambda client: client.queue_url("emails"), {"message": "Hello"}, "GetQueueUrl on emails"),
+        (lambda client: client.create_queue("emails", {}), {}, "CreateQueue on emails"),
+        (lambda client: client.queue_attributes(URL, "emails"), {"Attributes": 1}, "GetQueueAttributes on emails"),
+        (lambda client: client.list_queue_urls(), {"QueueUrls": 1}, "ListQueues"),
+    ],
+)
+def test_an_answer_that_is_not_sqss_is_an_outage(call, answer, action):
+    with pytest.raises(BrokerUnavailable, match="the answer is not SQS's") as caught:
+        call(client_of(answer))
+
+    assert str(caught.value).startswith(action)
+    assert caught.value.__cause__ is not None
+
+
+def test_a_receiver_goes_on_after_an_answer_that_is_not_sqss():
+    # given an endpoint that answers nonsense
+    answers, polled = Answers({"Messages": [{}]}), []
+    receiver = Receiver(
+        SqsClient(BrokerConfig(), boto_client=answers),
+        QUEUE,
+        lease_seconds=30,
+        wait_seconds=0,
+        on_polled=lambda queue, deliveries, error: polled.append((deliveries, error)),
+        troubles=Troubles(),
+    )
+    receiver.poll(10)
+    until(lambda: len(polled) == 1, "the first poll is told")
+
+    # when it answers as SQS does
+    answers.answer = {"Messages": [MESSAGE]}
+    receiver.poll(10)
+    until(lambda: len(polled) == 2, "the second poll is told")
+    receiver.close()
+
+    # then the first poll brought an error, and the second its message
+    assert isinstance(polled[0][1], BrokerUnavailable)
+    assert [delivery.message_id for delivery in polled[1][0]] == ["m"]
+
+
+def test_a_deletion_is_tried_again_after_an_answer_that_is_not_sqss():
+    # given a deletion that was answered with nonsense
+    answers, settled, asked = Answers({"Successful": [{}]}), [], []
+
+    class AtOnce:
+        def ask(self, call, then, **_):
+            asked.append(call())
+            then(asked[-1], now)
+
+    answers.answer = {"Messages": [MESSAGE]}
+    client = SqsClient(BrokerConfig(), boto_client=answers)
+    [delivery] = receive(client)
+    answers.answer = {"Successful": [{}]}
+    now = 1000.0
+    acker = Acker(client, lambda _: QUEUE, AtOnce(), lambda results, _: settled.extend(results), lambda *_: None)
+    acker.add(Ack(1, delivery), now)
+    now += 10
+    acker.flush(now)
+    assert isinstance(asked[0], BrokerUnavailable)
+    assert not settled
+
+    # when it is answered rightly
+    answers.answer = {"Successful": [{"Id": "0"}]}
+    now += 100
+    acker.flush(now)
+    acker.flush(now + 100)
+
+    # then it is done
+    assert [result.ok for result in settled] == [True]
