@@ -25,7 +25,20 @@ if TYPE_CHECKING:
 COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
-@click.command()
+class DoctorCommand(click.Command):
+    """Takes ``--iam`` alone for the worker's: an option given several times has no optional value in click 8.0."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, with the worker behind an ``--iam`` that has nothing behind it."""
+        words: list[str] = []
+        for word, following in zip(args, [*args[1:], "-"], strict=True):
+            words.append(word)
+            if word == "--iam" and following.startswith("-"):
+                words.append("worker")
+        return super().parse_args(ctx, words)
+
+
+@click.command(cls=DoctorCommand)
 @click.option("-A", "--app", "name", help="The application; may stand before the command as well.")
 @click.option(
     "--path", "paths", multiple=True, type=click.Path(exists=True, path_type=Path), help="Folders or files to look at."
@@ -43,7 +56,8 @@ COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
     "roles",
     multiple=True,
     type=click.Choice(["producer", "worker", "beat", "purge", "assume-role"]),
-    help="Print the IAM policy that this part of the application needs, and nothing else. May be given several times.",
+    help="Print the IAM policy of this part of the application (the worker, if none is named), and nothing else. May be "
+    "given several times.",
 )
 @click.option(
     "-Q",

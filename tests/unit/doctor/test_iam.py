@@ -190,3 +190,25 @@ def test_without_an_application_there_is_no_policy():
     )
     assert answer.returncode == 2
     assert "name an application with -A" in answer.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("-Q", "emails"), ("--iam", "producer")])
+def test_whose_policy_it_is_need_not_be_said_of_the_worker(tmp_path, more):
+    (tmp_path / "shop.py").write_text(
+        "from pyqs_celery import Celery\napp = Celery('shop', broker='sqs://')\n"
+        "app.conf.broker_transport_options = {'region': 'eu-west-1'}\n"
+    )
+
+    def printed(*words):
+        answer = subprocess.run(
+            [sys.executable, "-m", "pyqs_celery", "-A", "shop", "doctor", *words, *more],
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return json.loads(answer.stdout)
+
+    assert printed("--iam") == printed("--iam", "worker")
