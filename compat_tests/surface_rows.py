@@ -717,9 +717,10 @@ elsewhere(
 no(
     "Command line",
     "B",
-    "inspect, control and status of workers on other hosts; events, flower",
+    "inspect, control and status of workers on other hosts",
     "SQS has no broadcast; exit code 69 as Celery's",
 )
+no("Command line", "B", "events, flower", "SQS has no events; exit code 2")
 no("Command line", "C", "-P gevent, eventlet as green threads", "they run as threads, and say so")
 no("Command line", "C", "--autoscale that scales", "it runs the larger number of slots; scale by starting workers")
 

@@ -39,6 +39,7 @@ COMMANDS = {
 OF_CELERY = {
     "amqp": "SQS is not spoken to by AMQP; use AWS's command line",
     "events": "SQS has no events; read the worker's log",
+    "flower": "SQS has no events for it; see pyqs-celery health, inspect and status",
     "graph": "boot steps make no graph here",
     "logtool": "the log's lines are Celery's; use its own logtool on them",
     "upgrade": "settings may keep their old names",

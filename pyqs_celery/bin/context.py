@@ -78,14 +78,28 @@ def load_app(options: GlobalOptions) -> Celery:
     try:
         app: Celery = find_app(options.app)
     except AppNotFound as exc:
-        missing = isinstance(exc.__cause__, ImportError)
-        hint = f"; is {Path.cwd()} the folder to start from (--workdir)?" if missing else ""
-        raise UsageError(f"{exc}{hint}") from exc
+        raise UsageError(f"{exc}{_hint(options.app, exc.__cause__)}") from exc
     except ImproperlyConfigured:
         raise
     except Exception as exc:
         raise UsageError(f"-A {options.app} failed while it was imported: {_where(exc)}") from exc
     return app
+
+
+def _hint(spec: str, cause: BaseException | None) -> str:
+    """What to do about a module that was not found: the application's own, or one that it imports."""
+    if not isinstance(cause, ImportError):
+        return ""
+    own = not cause.name or cause.name.partition(".")[0] == spec.partition(":")[0].partition(".")[0]
+    if own:
+        return f"; is {Path.cwd()} the folder to start from (--workdir)?"
+    return f" ({_last_line(cause)})"
+
+
+def _last_line(exc: BaseException) -> str:
+    """The file and line outside Python's import system that raised, if there is one."""
+    frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if not frame.filename.startswith("<")]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "somewhere in it"
 
 
 def _where(exc: Exception) -> str:

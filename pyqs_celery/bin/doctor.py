@@ -31,9 +31,9 @@ class DoctorCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, with the worker behind an ``--iam`` that has nothing behind it."""
         words: list[str] = []
-        for word, following in zip(args, [*args[1:], "-"], strict=True):
+        for position, word in enumerate(args):
             words.append(word)
-            if word == "--iam" and following.startswith("-"):
+            if word == "--iam" and "".join(args[position + 1 : position + 2])[:1] in ("", "-"):
                 words.append("worker")
         return super().parse_args(ctx, words)
 

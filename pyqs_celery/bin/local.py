@@ -22,13 +22,22 @@ def local(
 ) -> int:
     """Run an SQS for development until it is stopped (SIGTERM or Ctrl-C). Queues are in memory, or in --data.
 
-    It prints the variables that lead any AWS client, and any sqs:// broker URL, to it. Never meant for production.
+    It prints the variables that lead AWS's SDKs, and any sqs:// broker URL, to it; version 1 of AWS's command line needs
+    --endpoint-url. Never meant for production.
     """
+    from pyqs_celery.broker.queues import sqs_queue_name
     from pyqs_celery.local.serve import check_host, serve
 
     check_host(host, allow_remote)
     try:
-        serve(host, port, data=data, queues=queues, latency_ms=latency_ms, on_ready=_tell)
+        serve(
+            host,
+            port,
+            data=data,
+            queues=tuple(sqs_queue_name(name) for name in queues),
+            latency_ms=latency_ms,
+            on_ready=_tell,
+        )
     except OSError as exc:
         raise UsageError(f"cannot listen on {host}:{port}: {exc.strerror or exc}; name another --port") from exc
     return EX_OK

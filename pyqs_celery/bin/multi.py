@@ -201,15 +201,12 @@ def multi(options: GlobalOptions, /, verb: str, arguments: tuple[str, ...]) -> i
     In --pidfile and --logfile %n is the node, %d its host, %h both. Stopping sends TERM, or the signal given as -INT,
     -9 ...; stopwait and restart wait until the nodes have ended.
     """
-    signum: signal.Signals = signal.SIGTERM
-    words = []
-    for word in arguments:
-        named = _signal_named(word)
-        if named is not None:
-            signum = named
-        else:
-            words.append(word)
+    named = [(word, _signal_named(word)) for word in arguments]
+    signum = next((found for _, found in reversed(named) if found is not None), signal.SIGTERM)
+    words = [word for word, found in named if found is None]
     nodes = parse(words, socket.gethostname())
+    if not nodes:
+        raise UsageError(f"multi {verb}: name the nodes, or say how many")
     for node in nodes:
         inherited = {"--app": options.app, "--broker": options.broker, "--workdir": options.workdir}
         node.options = {**{key: value for key, value in inherited.items() if value}, **node.options}

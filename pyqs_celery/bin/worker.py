@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,8 +18,10 @@ from pyqs_celery.app.config import from_command_line
 from pyqs_celery.bin.context import GlobalOptions, load_app
 from pyqs_celery.bin.daemon import Daemon
 from pyqs_celery.bin.errors import UsageError
+from pyqs_celery.bin.exit_codes import EX_FAILURE, EX_OK
 from pyqs_celery.bin.options import notes_on, worker_options
 from pyqs_celery.bin.worker_config import GREEN_POOLS, Machine, build, worker_name
+from pyqs_celery.exceptions import BootError, ImproperlyConfigured
 from pyqs_celery.utils.nodenames import node_format
 from pyqs_celery.utils.output import say
 from pyqs_celery.worker.config import WorkerConfig
@@ -23,6 +30,8 @@ if TYPE_CHECKING:
     from pyqs_celery.app.base import Celery
 
 GLOBAL_NAMES = {"-A", "--app", "-b", "--broker", "--result-backend", "--config", "--loader", "--workdir"}
+ENDS_WITH = {signal.SIGTERM: EX_OK, signal.SIGQUIT: EX_OK, signal.SIGINT: EX_FAILURE}
+"""Exit codes of a worker that is stopped before it has begun, as of one that has."""
 
 
 class WorkerCommand(click.Command):
@@ -50,6 +59,35 @@ def worker(options: GlobalOptions, /, names: tuple[str, ...], **given: Any) -> i
     QUEUES are names and patterns, PyQS's way of naming what -Q names. KEY=VALUE changes a setting for this worker, as
     in worker_lease_seconds=120.
     """
+    with _ended_by_signals():
+        try:
+            return _run(options, names, given)
+        except ImproperlyConfigured as exc:
+            raise BootError(str(exc)) from exc
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Until the manager takes over, a signal ends the command at once: nothing is in hand, and pid 1 has no default for it."""
+
+    def end(signum: int, _: FrameType | None) -> None:
+        raise SystemExit(ENDS_WITH[signal.Signals(signum)])
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.getsignal(signum) for signum in ENDS_WITH}
+    taken = [signum for signum, handler in before.items() if handler is not signal.SIG_IGN]
+    for signum in taken:
+        signal.signal(signum, end)
+    try:
+        yield
+    finally:
+        for signum in taken:
+            signal.signal(signum, before[signum])
+
+
+def _run(options: GlobalOptions, names: tuple[str, ...], given: dict[str, Any]) -> int:
     app = load_app(options)
     overrides = [name for name in names if "=" in name]
     queues = tuple(name for name in names if "=" not in name)

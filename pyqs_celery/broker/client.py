@@ -63,6 +63,12 @@ class BatchResult:
     failed: Mapping[str, EntryError] = field(default_factory=dict)
     message_ids: Mapping[str, str] = field(default_factory=dict)
 
+    def error(self, entry: str) -> EntryError | None:
+        """Why an entry failed, None if it did not. One of which the answer says nothing has failed: it may not be there."""
+        if entry in self.ok:
+            return None
+        return self.failed.get(entry) or EntryError("NoAnswer", "SQS did not say what became of this entry")
+
 
 class SqsClient:
     """SQS as the rest of the package sees it. Every method raises the BrokerError family and nothing else of AWS's.
@@ -184,7 +190,7 @@ class SqsClient:
         return self._call(
             "send_message",
             url.rsplit("/", 1)[-1],
-            lambda answer: str(answer["MessageId"]),
+            lambda answer: _text(answer["MessageId"]),
             QueueUrl=url,
             **_send_fields(message),
         )
@@ -224,7 +230,7 @@ class SqsClient:
         while True:
             page, token = self._call("list_queues", None, _page, **request)
             urls.extend(page)
-            if not token:
+            if not token or token == request.get("NextToken"):
                 return urls
             request["NextToken"] = token
 
@@ -258,7 +264,13 @@ _API_NAMES = {
 
 
 def _url(answer: Mapping[str, Any]) -> str:
-    return str(answer["QueueUrl"])
+    return _text(answer["QueueUrl"])
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text was expected, not {type(value).__name__}")
+    return value
 
 
 def _page(answer: Mapping[str, Any]) -> tuple[list[str], str | None]:
@@ -270,9 +282,9 @@ def _delivery(queue: str, message: Mapping[str, Any], now: float) -> Delivery:
     attributes = message.get("Attributes") or {}
     return Delivery(
         queue,
-        message["MessageId"],
-        message["ReceiptHandle"],
-        message.get("Body", ""),
+        _text(message["MessageId"]),
+        _text(message["ReceiptHandle"]),
+        _text(message.get("Body", "")),
         now,
         receive_count=int(attributes.get("ApproximateReceiveCount", 1)),
         sent_at=_seconds(attributes.get("SentTimestamp")),

@@ -145,7 +145,7 @@ def _endpoint(
 ) -> str | None:
     explicit = _text(options, "endpoint_url")
     if explicit:
-        return explicit
+        return _with_scheme(explicit, "endpoint_url in broker_transport_options")
     try:
         host, port = parts.hostname, parts.port
     except ValueError as exc:
@@ -158,7 +158,17 @@ def _endpoint(
         return f"{scheme}://{host}" + (f":{port}" if port else "")
     if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return None
-    return environ.get("AWS_ENDPOINT_URL_SQS") or environ.get("AWS_ENDPOINT_URL") or None
+    for name in ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL"):
+        if environ.get(name):
+            return _with_scheme(environ[name], name)
+    return None
+
+
+def _with_scheme(endpoint: str, source: str) -> str:
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ImproperlyConfigured(f"{source} is {endpoint!r}: an endpoint begins with http:// or https://")
+    return endpoint
 
 
 def _with_options(config: BrokerConfig, options: Mapping[str, Any]) -> BrokerConfig:

@@ -153,13 +153,28 @@ def broker_error(exc: Exception, action: str, queue: str | None) -> exceptions.B
             code="NoRegion",
             queue=queue,
         )
-    if isinstance(exc, (boto.ParamValidationError, boto.InvalidRegionError)):
+    if isinstance(exc, (boto.ParamValidationError, boto.InvalidRegionError, *_wrong_settings(), ValueError)):
         return exceptions.InvalidRequest(f"{where}: {exc}", code="Invalid", queue=queue)
     if isinstance(exc, (boto.HTTPClientError, boto.BotoCoreError, OSError)):
         return exceptions.BrokerUnavailable(
             f"{where}: SQS cannot be reached: {exc}", code=type(exc).__name__, queue=queue
         )
     raise exc
+
+
+def _wrong_settings() -> tuple[type[Exception], ...]:
+    """Errors of botocore's about its environment and files, which trying again does not mend."""
+    from botocore import exceptions as boto
+
+    return (
+        boto.ProfileNotFound,
+        boto.ConfigNotFound,
+        boto.ConfigParseError,
+        boto.InvalidConfigError,
+        boto.InvalidRetryConfigurationError,
+        boto.InvalidRetryModeError,
+        boto.InvalidMaxRetryAttemptsError,
+    )
 
 
 def _sentence(kind: type[exceptions.BrokerError], where: str, code: str, message: str) -> str:

@@ -357,7 +357,7 @@ class Publisher:
         )
         failed: list[tuple[str, str, str]] = []
         for each, message in entries:
-            error = result.failed.get(each)
+            error = result.error(each)
             if error is None:
                 continue
             try:

@@ -4,9 +4,9 @@ A client counts attempts, writes headers about them, asks twice what its answer 
 description of its shape. For SQS's JSON that is a quarter of a request's time. Here a request is put together and signed by its
 client, sent by botocore's HTTP session, and read as JSON (AWS: Making Query API requests using AWS JSON protocol in Amazon SQS).
 
-What a client lets others do it still does: parameters, endpoint and signature are its own and its events are emitted, so that
-instrumentation and mocks see each call (botocore: Events). Should a release of botocore not have what is used here, the client
-makes its requests itself, as it would without this module.
+What a client lets others do it still does: parameters, endpoint and signature are its own, and its events are emitted but for
+those of its retries and its parser, so that instrumentation and mocks see each call (botocore: Events). Should a release of
+botocore lack what is used here, or somebody have wrapped its sending, the client makes its requests itself, as without us.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import logging
 import os
 import socket
 from base64 import b64decode
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -46,10 +47,10 @@ class RoundTrip:
         """
         try:
             meta = client.meta
-            if meta.service_model.protocol != "json" or meta.config.retries["total_max_attempts"] != 1:
+            if meta.service_model.protocol != "json" or (meta.config.retries or {}).get("total_max_attempts") != 1:
                 return None
             trip = cls(client, _http_session(meta, ca_bundle))
-            meta.events.register_last("before-call.sqs", trip.make)
+            meta.events.register_last("before-call", trip.make)  # behind all others, the most general ones too
         except OTHERWISE as exc:
             _tell(exc)
             return None
@@ -65,13 +66,16 @@ class RoundTrip:
         ``model`` is the operation's description, ``params`` the request as its client has put it together. Raises
         botocore's HTTPClientErrors, for an answer that is not SQS's too.
         """
-        if not self._is_of_use:
+        if not self._is_of_use or _is_wrapped():
             return None
-        try:
-            request = self._signed(model.name, params)
-        except OTHERWISE as exc:
-            self._is_of_use = False
-            _tell(exc)
+        request = self._tried(_request, params)
+        if request is None:
+            return None
+        self._events.emit(
+            f"request-created.sqs.{model.name}", request=request, operation_name=model.name
+        )  # it is signed
+        request = self._tried(_prepared, request)
+        if request is None:
             return None
         brought = self._events.emit(f"before-send.sqs.{model.name}", request=request)
         response = next((answer for _, answer in brought if answer is not None), None)
@@ -79,14 +83,45 @@ class RoundTrip:
             response = self._http.send(request)
         return response, _read(response)
 
-    def _signed(self, action: str, params: dict[str, Any]) -> Any:
-        from botocore.awsrequest import AWSPreparedRequest, AWSRequest
+    def _tried(self, part: Callable[[Any], Any], what: Any) -> Any:
+        """What a part of botocore's makes; None, and it is not asked again, if botocore is not as it was."""
+        try:
+            return part(what)
+        except OTHERWISE as exc:
+            self._is_of_use = False
+            _tell(exc)
+            return None
 
-        request = AWSRequest(params["method"], params["url"], params["headers"], params["body"])
-        request.context = params["context"]
-        self._events.emit(f"request-created.sqs.{action}", request=request, operation_name=action)  # the client signs
-        # a plain dict of headers: the one that prepare() makes takes twenty microseconds to fill and read
-        return AWSPreparedRequest(request.method, request.url, dict(request.headers.items()), request.data, False)
+
+def _request(params: dict[str, Any]) -> Any:
+    from botocore.awsrequest import AWSRequest
+
+    request = AWSRequest(params["method"], params["url"], params["headers"], params["body"])
+    request.context = params["context"]
+    return request
+
+
+def _prepared(request: Any) -> Any:
+    """What is sent. A plain dict of headers: the one that ``prepare()`` makes takes twenty microseconds to fill and read."""
+    from botocore.awsrequest import AWSPreparedRequest
+
+    headers = {name: _sendable(value) for name, value in request.headers.items()}
+    return AWSPreparedRequest(request.method, request.url, headers, request.data, False)
+
+
+def _sendable(value: Any) -> Any:
+    """A header's value; HTTP libraries take text of Latin letters only, AWS takes UTF-8."""
+    return value.encode("utf-8") if isinstance(value, str) and not value.isascii() else value
+
+
+def _is_wrapped() -> bool:
+    """True if somebody has put code of his own around botocore's sending, as tracers do, which must see each request."""
+    from botocore.endpoint import Endpoint
+
+    return any(
+        method.__module__ != Endpoint.__module__ or hasattr(method, "__wrapped__")
+        for method in (Endpoint.make_request, Endpoint.prepare_request)
+    )
 
 
 def _tell(exc: Exception) -> None:
@@ -99,19 +134,19 @@ def _read(response: Any) -> dict[str, Any]:
     status, content = response.status_code, response.content
     try:
         said = json.loads(content) if content or status >= 300 else {}
-    except (ValueError, RecursionError):
+        if b'"BinaryValue"' in content:
+            _open_binary_values(said)
+    except (ValueError, TypeError, AttributeError, RecursionError):
         said = None
     metadata = {"HTTPStatusCode": status, "HTTPHeaders": headers, "RetryAttempts": 0}
     if "x-amzn-requestid" in headers:
         metadata["RequestId"] = headers["x-amzn-requestid"]
     if status >= 300:
         return {"Error": _error(status, headers, said), "ResponseMetadata": metadata}
-    if not isinstance(said, dict):
+    if not isinstance(said, dict) or _is_cut(headers, content):
         from botocore.exceptions import HTTPClientError
 
         raise HTTPClientError(error=f"the answer is not SQS's: {content[:60]!r}")
-    if b'"BinaryValue"' in content:
-        _open_binary_values(said)
     said["ResponseMetadata"] = metadata
     return said
 
@@ -126,10 +161,16 @@ def _error(status: int, headers: dict[str, str], said: Any) -> dict[str, str]:
     return {**error, "Code": old, "QueryErrorCode": code, "Type": fault} if old else error
 
 
+def _is_cut(headers: dict[str, str], content: bytes) -> bool:
+    """True if the connection ended before all of the answer was there."""
+    told = headers.get("content-length", "")
+    return "content-encoding" not in headers and told.isdigit() and len(content) < int(told)
+
+
 def _open_binary_values(answer: dict[str, Any]) -> None:
     for message in answer.get("Messages") or ():
         for attribute in (message.get("MessageAttributes") or {}).values():
-            if "BinaryValue" in attribute:
+            if attribute.get("BinaryValue") is not None:
                 attribute["BinaryValue"] = b64decode(attribute["BinaryValue"])
 
 

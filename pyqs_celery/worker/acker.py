@@ -200,15 +200,10 @@ class Acker:
         settled: list[Settled] = []
         luck = random()  # one for all, so that they stay together
         for number, entry in enumerate(entries):
-            if isinstance(result, BrokerError):
-                error = EntryError.of(result)
-            elif str(number) in result.failed:
-                error = result.failed[str(number)]
-            elif str(number) in result.ok:
+            error = EntryError.of(result) if isinstance(result, BrokerError) else result.error(str(number))
+            if error is None:
                 self._done(entry, kind, settled, now)
                 continue
-            else:
-                error = EntryError("NoAnswer", "SQS did not say what became of this entry")
             if error.forbidden and kind == "delete":
                 self._refused(entry.delivery.queue, now)
             self._failed(entry, kind, error, settled, now, luck)

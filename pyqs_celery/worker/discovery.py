@@ -110,6 +110,14 @@ class Discovery:
                 self._say(type(exc), f"consumer: Cannot connect to {self._client.config.shown}: {exc}. Trying again")
                 self._again.wait(backoff(failures, most=SOON_SECONDS))
                 continue
+            except Exception as exc:  # a mistake of ours or of a library's; without queues there is no use in waiting
+                logger.critical("Queues cannot be looked for", exc_info=exc)
+                if first:
+                    self._refused(f"queues cannot be looked for: {type(exc).__name__}: {exc}")
+                    return
+                failures += 1
+                self._again.wait(backoff(failures, most=SOON_SECONDS))
+                continue
             failures, first = 0, False
             self._report(result)
             self._again.wait(self._pause(result))

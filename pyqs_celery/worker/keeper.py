@@ -55,9 +55,9 @@ class Keeper:
             if named is not None:
                 logger.error("Queue %s: leases could not be renewed: %s; trying again", named, exc)
             return [Extended(int(tag), ok=False, detail=str(exc)) for tag in handles]
+        errors = {tag: result.error(tag) for tag in handles}
         return [
-            Extended(int(tag), ok=True) if tag not in result.failed else _failure(int(tag), result.failed[tag])
-            for tag in handles
+            Extended(int(tag), ok=True) if error is None else _failure(int(tag), error) for tag, error in errors.items()
         ]
 
 

@@ -23,6 +23,8 @@ HANGING_MOST = 5
 """How many threads of a queue may be lost to polls that hang."""
 STOP_MARGIN_SECONDS = 5.0
 """How much longer than its waiting time an open poll may take once the worker stops."""
+EMPTY_APART_SECONDS = 1.0
+"""How soon a receive follows one that brought nothing at once, as with wait_time_seconds = 0 (kombu's polling_interval)."""
 LOOK_EVERY_SECONDS = 5.0
 ATTEMPT_SECONDS = 240.0
 """For how long a receive from a FIFO queue is made again by the same id. SQS knows it for five minutes."""
@@ -174,6 +176,11 @@ class Receiver:
                     return [], exc  # its messages have changed since: nothing is wrong, the next receive is a new one
             self._failed(exc, began)
             return [], exc
+        except Exception as exc:  # whatever it is, the queue is asked again
+            error = BrokerUnavailable(f"a receive failed: {type(exc).__name__}: {exc}", queue=self.queue.name)
+            logger.debug("Queue %s: %s", self.queue.name, error, exc_info=exc)
+            self._failed(error, began)
+            return [], error
         if attempt is not None:
             attempt.renew()
         if self._failures:
@@ -181,6 +188,8 @@ class Receiver:
             if named is not None:
                 logger.info("Queue %s: receiving again", named)
         self._failures = 0
+        if not deliveries:
+            self._stopped.wait(max(0.0, EMPTY_APART_SECONDS - (time.monotonic() - began)))
         return deliveries, None
 
     def _receive(self, count: int, *, wait_seconds: int, attempt: str | None = None) -> list[Delivery]:

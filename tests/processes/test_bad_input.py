@@ -71,13 +71,13 @@ WRONG = {
     "another broker": (
         ["-A", "proj", "-b", "redis://localhost", "worker"],
         {**KEYS, "PROJ_CONF": "{}"},
-        1,
+        3,
         "is not for SQS",
     ),
     "predefined queues without url": (
         ["-A", "proj", "worker"],
         {**KEYS, "PROJ_CONF": json.dumps({"broker_transport_options": {"predefined_queues": {"a": {}}}})},
-        1,
+        3,
         "url",
     ),
     "no credentials": (
@@ -85,6 +85,26 @@ WRONG = {
         {"AWS_DEFAULT_REGION": "us-east-1"},
         3,
         "no AWS credentials",
+    ),
+    "an endpoint without http": (
+        ["-A", "proj", "worker", "-Q", "a"],
+        {**KEYS, "AWS_ENDPOINT_URL_SQS": "127.0.0.1:9324"},
+        3,
+        "begins with http:// or https://",
+    ),
+    "no such profile": (
+        ["-A", "proj", "worker", "-Q", "a"],
+        {"AWS_DEFAULT_REGION": "us-east-1", "AWS_PROFILE": "nope"},
+        3,
+        "The config profile (nope) could not be found",
+    ),
+    "nodes of multi": (["multi", "start"], KEYS, 2, "name the nodes"),
+    "flower": (["-A", "proj", "flower"], KEYS, 2, "SQS has no events"),
+    "a module that imports what is not there": (
+        ["-A", "imports_nothing", "worker"],
+        KEYS,
+        2,
+        "imports_nothing.py, line 3",
     ),
     "memory and prefork": (
         ["-A", "proj", "worker", "-Q", "a"],

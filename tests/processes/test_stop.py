@@ -208,3 +208,14 @@ def test_a_message_that_an_open_poll_brings_after_sigterm_goes_back(sqs, start_w
     worker.check_nobody_left()
     assert sqs.state("emails") == {"visible": 1, "inflight": 0, "delayed": 0, "waiters": 0}
     assert not worker.diary.count("run")
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 1), (signal.SIGQUIT, 0)])
+def test_a_worker_that_still_imports_its_application_ends_at_once(start_worker, signum, code):
+    # given a worker whose application takes its time (pid 1 of a container would ignore a signal that nobody handles)
+    worker = start_worker("-Q", "emails", app="waits")
+    worker.diary.wait("importing", 1)
+
+    # then it ends with the code that it has later, and without a traceback
+    assert worker.stop(signum) == code
+    assert "Traceback" not in worker.log

@@ -5,10 +5,12 @@ https://docs.celeryq.dev/en/stable/userguide/testing.html
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -87,6 +89,16 @@ class TestWorker:
     def ensure_started(self) -> None:
         """Wait until it takes messages."""
         self._ready.wait(START_SECONDS)
+
+    def reload(
+        self, modules: Iterable[str] | None = None, reload: bool = False, reloader: Callable[[Any], Any] | None = None
+    ) -> None:
+        """Import ``modules``, again if ``reload``. Tasks that were defined since the start need none of this to be run."""
+        for name in modules or ():
+            if reload and name in sys.modules:
+                (reloader or importlib.reload)(sys.modules[name])
+            else:
+                importlib.import_module(name)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Stop it as SIGTERM would. Raises RuntimeError if tasks do not let it end in ``timeout`` seconds."""

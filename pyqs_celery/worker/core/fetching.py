@@ -53,10 +53,16 @@ class Fetching:
             return
         if len(self._ledger) >= credit.held_most(config, self._ledger.body_size.mean, self._queues.number):
             return
+        capacity = self.capacity(config, mean_runtime)
+        self._ask(config, capacity, mean_runtime, now)
+        if not config.simple:
+            self._add_to_deep(config, capacity, now)
+
+    def _ask(self, config: CoreConfig, capacity: int, mean_runtime: float | None, now: float) -> None:
+        """Open long polls."""
         most = config.open_polls
         if most is not None and self._queues.polls.number >= most:
             return
-        capacity = self.capacity(config, mean_runtime)
         at_once = credit.at_once(config, mean_runtime, self._ledger.body_size.mean, self._queues.number)
         for rank in self._queues.ranks(now, capacity - config.concurrency):
             room = Room(capacity, config.concurrency, at_once, *self._queues.load(rank))
@@ -71,7 +77,6 @@ class Fetching:
                 count = self._wanted(name, room, now)
                 if count > 0:
                     self._begin(name, min(count, 1) if config.simple else count, now)
-        self._add_to_deep(config, capacity, now)
 
     def _begin(self, name: str, count: int, now: float) -> None:
         self._queues.poll_began(name, count, now)

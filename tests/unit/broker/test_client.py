@@ -13,8 +13,9 @@ from pyqs_celery.broker.delivery import Outgoing, QueueInfo
 from pyqs_celery.exceptions import BrokerUnavailable
 from pyqs_celery.utils.log import Troubles
 from pyqs_celery.worker.acker import Acker
-from pyqs_celery.worker.core.values import Ack
-from pyqs_celery.worker.receiver import Receiver
+from pyqs_celery.worker.core.values import Ack, Extend
+from pyqs_celery.worker.keeper import Keeper
+from pyqs_celery.worker.receiver import EMPTY_APART_SECONDS, Receiver
 from tests.support.waiting import until
 
 URL = "http://sqs/1/emails"
@@ -56,6 +57,9 @@ def receive(client: SqsClient) -> Any:
         (lambda client: client.send(URL, Outgoing("emails", "b")), {}, "SendMessage on emails"),
         (lambda client: client.send_batch(URL, [("0", Outgoing("emails", "b"))]), {"Failed": [{}]}, "SendMessage"),
         (lambda client: client.queue_url("emails"), {"message": "Hello"}, "GetQueueUrl on emails"),
+        (lambda client: client.queue_url("emails"), {"QueueUrl": None}, "GetQueueUrl on emails"),
+        (receive, {"Messages": [{**MESSAGE, "Body": None}]}, "ReceiveMessage on emails"),
+        (lambda client: client.send(URL, Outgoing("emails", "b")), {"MessageId": None}, "SendMessage on emails"),
         (lambda client: client.create_queue("emails", {}), {}, "CreateQueue on emails"),
         (lambda client: client.queue_attributes(URL, "emails"), {"Attributes": 1}, "GetQueueAttributes on emails"),
         (lambda client: client.list_queue_urls(), {"QueueUrls": 1}, "ListQueues"),
@@ -123,3 +127,48 @@ def test_a_deletion_is_tried_again_after_an_answer_that_is_not_sqss():
 
     # then it is done
     assert [result.ok for result in settled] == [True]
+
+
+def test_the_same_page_of_queues_is_not_asked_for_without_end():
+    client = client_of({"QueueUrls": [URL], "NextToken": "again"})
+
+    assert client.list_queue_urls() == [URL, URL]
+
+
+def test_a_lease_of_which_an_answer_says_nothing_was_not_renewed():
+    extended = []
+
+    class AtOnce:
+        def ask(self, call, then, **_):
+            then(call(), 0.0)
+
+    receiver = client_of({"Messages": [MESSAGE]})
+    [delivery] = receive(receiver)
+    keeper = Keeper(client_of({}), lambda _: QUEUE, AtOnce(), lambda results, _: extended.extend(results))
+    keeper.extend(Extend("emails", 30, (7,), (delivery,)))
+
+    assert [(result.tag, result.ok) for result in extended] == [(7, False)]
+
+
+def test_a_receive_that_brings_nothing_at_once_is_not_repeated_at_once():
+    answers, polled = Answers({}), []
+    receiver = Receiver(
+        SqsClient(BrokerConfig(), boto_client=answers),
+        QUEUE,
+        lease_seconds=30,
+        wait_seconds=0,
+        on_polled=lambda queue, deliveries, error: polled.append(time.monotonic()),
+        troubles=Troubles(),
+    )
+    began = time.monotonic()
+    receiver.poll(10)
+    until(lambda: len(polled) == 1, "the poll is told")
+    assert polled[0] - began >= EMPTY_APART_SECONDS
+
+    # but a stop waits for nothing
+    receiver.stop()
+    began = time.monotonic()
+    receiver.poll(10)
+    until(lambda: len(polled) == 2, "the second poll is told")
+    receiver.close()
+    assert polled[1] - began < EMPTY_APART_SECONDS / 2

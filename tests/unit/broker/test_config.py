@@ -182,3 +182,12 @@ def test_a_number_that_is_none_is_refused(option):
 def test_a_client_config_that_is_no_dictionary_is_refused():
     with pytest.raises(ImproperlyConfigured, match="client-config"):
         broker_config("sqs://", {"client-config": "fast"}, {})
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:9324", "localhost:9324", "sqs.example.org", "ftp://x", "http://"])
+def test_an_endpoint_without_its_scheme_is_refused_where_it_is_named(endpoint):
+    with pytest.raises(ImproperlyConfigured, match=r"endpoint_url in broker_transport_options .* begins with http"):
+        broker_config("sqs://", {"endpoint_url": endpoint}, {})
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"):
+        with pytest.raises(ImproperlyConfigured, match=rf"{name} is .* begins with http"):
+            broker_config("sqs://", {}, {name: endpoint})

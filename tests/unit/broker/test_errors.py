@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidationError
+from botocore.exceptions import (
+    ClientError,
+    ConfigParseError,
+    ConnectTimeoutError,
+    ParamValidationError,
+    ProfileNotFound,
+)
 
 from pyqs_celery.broker.config import broker_config
 from pyqs_celery.broker.errors import broker_error
@@ -54,6 +60,9 @@ def answer(code, message="because", status=400):
         (ConnectTimeoutError(endpoint_url="http://x"), BrokerUnavailable, "cannot be reached"),
         (OSError("no route"), BrokerUnavailable, "no route"),
         (ParamValidationError(report="bad"), InvalidRequest, "bad"),
+        (ProfileNotFound(profile="nope"), InvalidRequest, "nope"),
+        (ConfigParseError(path="/x"), InvalidRequest, "/x"),
+        (ValueError("Invalid endpoint: x"), InvalidRequest, "Invalid endpoint"),
     ],
 )
 def test_what_became_of_a_call(exc, kind, says):

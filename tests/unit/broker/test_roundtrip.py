@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ import botocore.session
 import pytest
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.endpoint import Endpoint
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from pyqs_celery.broker.client import SqsClient
 from pyqs_celery.broker.config import BrokerConfig, Credentials, broker_config
@@ -404,3 +406,95 @@ def test_an_answer_nested_without_end_is_none_of_sqss(server: Canned, status):
 
     with pytest.raises(BrokerError):
         client.list_queue_urls()
+
+
+@pytest.mark.parametrize("event", ["before-call", "before-call.*", "before-call.sqs", "before-call.sqs.ListQueues"])
+@pytest.mark.parametrize("place", ["register_first", "register"])
+def test_what_listens_to_calls_in_general_hears_each_too(server: Canned, event, place):
+    client, heard = ours(f"http://{server.address}"), []
+    getattr(client.meta.events, place)(event, lambda **_: heard.append(1))
+
+    client.list_queues()
+
+    assert heard == [1]
+    assert OF_ATTEMPTS.isdisjoint(server.asked[0]), "the client has made the request itself"
+
+
+def test_the_trace_of_a_lambda_function_goes_with_its_requests(server: Canned, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "mine")
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-a;Parent=2")
+
+    ours(f"http://{server.address}").list_queues()
+
+    assert server.asked[0]["x-amzn-trace-id"] == "Root=1-a;Parent=2"
+
+
+@pytest.mark.parametrize("method", ["make_request", "prepare_request"])
+def test_who_wraps_botocores_sending_sees_each_request(server: Canned, monkeypatch: pytest.MonkeyPatch, method):
+    """As tracers do (aws_xray_sdk, OpenTelemetry), at any time."""
+    client, seen, original = ours(f"http://{server.address}"), [], getattr(Endpoint, method)
+    client.list_queues()
+
+    def wrapped(self, *args, **kwargs):
+        seen.append(method)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Endpoint, method, wrapped)
+    client.list_queues()
+
+    assert seen == [method]
+    assert not OF_ATTEMPTS & set(server.asked[0])
+    assert set(server.asked[1]) >= OF_ATTEMPTS
+
+
+def test_a_header_may_have_any_letters(server: Canned):
+    client = ours(f"http://{server.address}")
+    client.meta.events.register_first(
+        "request-created.sqs", lambda request, **_: request.headers.add_header("X-A", "é名")
+    )
+
+    client.list_queues()
+
+    assert server.asked[0]["x-a"].encode("latin-1").decode() == "é名"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"DataType": "String", "StringValue": "x", "BinaryValue": None}, {"DataType": "String", "StringValue": "x"}],
+)
+def test_a_value_that_is_not_there_is_no_binary_value(server: Canned, value):
+    server.answers(200, json.dumps({"Messages": [{**MESSAGE, "MessageAttributes": {"key": value}}]}).encode())
+
+    [message] = ours(f"http://{server.address}").receive_message(QueueUrl="http://q/1/q")["Messages"]
+
+    assert message["MessageAttributes"]["key"]["StringValue"] == "x"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"Messages": [{**MESSAGE, "MessageAttributes": {"key": {"BinaryValue": "a"}}}]}).encode(),
+        json.dumps({"Messages": [{**MESSAGE, "MessageAttributes": {"key": {"BinaryValue": 1}}}]}).encode(),
+        b'{"Messages":["BinaryValue"], "BinaryValue":1}',
+    ],
+)
+def test_binary_values_that_are_none_are_no_answer_of_sqss(server: Canned, body):
+    server.answers(200, body)
+
+    with pytest.raises(HTTPClientError, match="the answer is not SQS's"):
+        ours(f"http://{server.address}").receive_message(QueueUrl="http://q/1/q")
+
+
+def test_an_answer_of_which_nothing_came_is_not_an_empty_one():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer():
+            with listening.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(HTTPClientError):
+            ours(f"http://127.0.0.1:{listening.getsockname()[1]}").receive_message(QueueUrl="http://q/1/q")
+        thread.join(10)

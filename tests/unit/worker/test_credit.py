@@ -339,6 +339,20 @@ def test_a_deep_queue_far_away_is_received_from_several_times_at_once_and_a_shal
     assert world.polls == {"q": 10}
 
 
+def test_a_limit_of_open_polls_keeps_no_deep_queue_from_being_received_from_several_times():
+    # given one queue, and a limit that its own long poll reaches
+    world = World(slots=10, open_polls=1)
+    world.arrive(world.delivery("first"))
+    for slot in list(world.running):
+        world.report(slot=slot)
+    world.settle()
+
+    deep(world)
+
+    assert world.polls == {"q": 10}
+    assert world.extra["q"] == 3
+
+
 def test_a_deep_queue_near_by_needs_no_more_than_its_long_poll():
     world = busy_world()
 
