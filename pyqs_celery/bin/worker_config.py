@@ -76,6 +76,18 @@ def queue_order(given: str | None, setting: str) -> QueueOrder:
     return cast("QueueOrder", wanted)
 
 
+WORDS = {"sqs_delivery": ("pyqs", "celery"), "sqs_retry": (None, "message", "native")}
+"""Settings that are read where tasks run, and what they may say."""
+
+
+def check_words(conf: Any) -> None:
+    """Raises UsageError for a setting that says none of what it may: it would mean its default without a word."""
+    for name, words in WORDS.items():
+        said = getattr(conf, name)
+        if said not in words:
+            raise UsageError(f"{name} is {said!r}; it may be {' or '.join(repr(word) for word in words if word)}")
+
+
 def open_polls(setting: int | None, order: QueueOrder) -> int | None:
     """``worker_open_polls``. Raises UsageError for less than one, and beside a strict order.
 
@@ -160,6 +172,7 @@ def build(
     if slots is None:
         # PyQS runs one worker process unless told otherwise; its command line names queues and no application.
         slots = conf.worker_concurrency or (1 if names and not app_spec else None)
+    check_words(conf)
     order = queue_order(given["queue_order"], conf.worker_queue_order)
     simple = bool(given["simple_worker"] or given["disable_prefetch"] or conf.worker_disable_prefetch)
     modules = (*given["include"], *_texts(conf.include), *_texts(conf.imports))

@@ -118,3 +118,13 @@ def test_what_a_pyqs_message_may_import():
         "more.tasks.*",
         "email.*",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("sqs_delivery", "'pyqs' or 'celery'"), ("sqs_retry", "'message' or 'native'")]
+)
+def test_a_setting_that_says_none_of_what_it_may_is_refused(name, words):
+    for word in words.replace("'", "").split(" or "):
+        assert config(settings={name: word})
+    with pytest.raises(UsageError, match=f"{name} is 'celry'; it may be {words}"):
+        config(settings={name: "celry"})
