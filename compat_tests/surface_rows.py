@@ -30,6 +30,7 @@ from pyqs_celery.exceptions import (
     Reject,
     Retry,
 )
+from tests.support.waiting import until
 
 
 @dataclass(frozen=True)
@@ -268,9 +269,10 @@ def _(world, caplog):
     def body():
         raise KeyError("expected")
 
-    with caplog.at_level(logging.INFO, "celery.app.trace"), pytest.raises(KeyError):
-        world.run(body, throws=(KeyError,))
-    assert "raised expected" in caplog.text
+    with caplog.at_level(logging.INFO, "celery.app.trace"):
+        with pytest.raises(KeyError):
+            world.run(body, throws=(KeyError,))
+        until(lambda: "raised expected" in caplog.text, "the line, which follows the result")
 
 
 @row("Task options", "A", "typing: wrong arguments raise TypeError at the call")
