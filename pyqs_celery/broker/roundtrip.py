@@ -37,6 +37,7 @@ class RoundTrip:
     def __init__(self, client: Any, http_session: Any) -> None:
         self._events = client.meta.events
         self._http = http_session
+        self._endpoint = _Endpoint()
         self._is_of_use = True
 
     @classmethod
@@ -66,7 +67,7 @@ class RoundTrip:
         ``model`` is the operation's description, ``params`` the request as its client has put it together. Raises
         botocore's HTTPClientErrors, for an answer that is not SQS's too.
         """
-        if not self._is_of_use or _is_wrapped():
+        if not self._is_of_use or self._endpoint.is_wrapped:
             return None
         request = self._tried(_request, params)
         if request is None:
@@ -105,23 +106,31 @@ def _prepared(request: Any) -> Any:
     """What is sent. A plain dict of headers: the one that ``prepare()`` makes takes twenty microseconds to fill and read."""
     from botocore.awsrequest import AWSPreparedRequest
 
-    headers = {name: _sendable(value) for name, value in request.headers.items()}
+    headers = {
+        name: value.encode("utf-8") if isinstance(value, str) and not value.isascii() else value  # AWS takes UTF-8
+        for name, value in request.headers.items()
+    }
     return AWSPreparedRequest(request.method, request.url, headers, request.data, False)
 
 
-def _sendable(value: Any) -> Any:
-    """A header's value; HTTP libraries take text of Latin letters only, AWS takes UTF-8."""
-    return value.encode("utf-8") if isinstance(value, str) and not value.isascii() else value
+class _Endpoint:
+    """botocore's sending, and whether somebody has put code of his own around it: tracers do, and must see each request."""
+
+    def __init__(self) -> None:
+        from botocore.endpoint import Endpoint
+
+        self._class = Endpoint
+        methods = (Endpoint.make_request, Endpoint.prepare_request)
+        self._make, self._prepare = (method if _is_botocores(method) else None for method in methods)
+
+    @property
+    def is_wrapped(self) -> bool:
+        """True if it is not what botocore has brought."""
+        return self._class.make_request is not self._make or self._class.prepare_request is not self._prepare
 
 
-def _is_wrapped() -> bool:
-    """True if somebody has put code of his own around botocore's sending, as tracers do, which must see each request."""
-    from botocore.endpoint import Endpoint
-
-    return any(
-        method.__module__ != Endpoint.__module__ or hasattr(method, "__wrapped__")
-        for method in (Endpoint.make_request, Endpoint.prepare_request)
-    )
+def _is_botocores(method: Any) -> bool:
+    return method.__module__ == "botocore.endpoint" and not hasattr(method, "__wrapped__")
 
 
 def _tell(exc: Exception) -> None:
