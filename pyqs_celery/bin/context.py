@@ -93,20 +93,16 @@ def _hint(spec: str, cause: BaseException | None) -> str:
     own = not cause.name or cause.name.partition(".")[0] == spec.partition(":")[0].partition(".")[0]
     if own:
         return f"; is {Path.cwd()} the folder to start from (--workdir)?"
-    return f" ({_last_line(cause)})"
-
-
-def _last_line(exc: BaseException) -> str:
-    """The file and line outside Python's import system that raised, if there is one."""
-    frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if not frame.filename.startswith("<")]
-    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "somewhere in it"
+    return _place(cause) or " (somewhere in it)"
 
 
 def _where(exc: Exception) -> str:
     """``NameError: ... (proj/celery.py, line 3)``."""
     text = f"{type(exc).__name__}: {' '.join(str(exc).split())}"
-    if isinstance(exc, SyntaxError):
-        return text
-    frames = traceback.extract_tb(exc.__traceback__)
-    outside = [frame for frame in frames if not frame.filename.startswith("<")]
-    return f"{text} ({outside[-1].filename}, line {outside[-1].lineno})" if outside else text
+    return text if isinstance(exc, SyntaxError) else text + _place(exc)
+
+
+def _place(exc: BaseException) -> str:
+    """`` (proj/celery.py, line 3)``: where it was raised outside Python's import system; empty if nowhere there."""
+    frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if not frame.filename.startswith("<")]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""

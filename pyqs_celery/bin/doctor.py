@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,9 @@ class DoctorCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, with the worker behind an ``--iam`` that has nothing behind it."""
         words: list[str] = []
-        for position, word in enumerate(args):
+        for word, following in zip_longest(args, args[1:], fillvalue="-"):
             words.append(word)
-            if word == "--iam" and "".join(args[position + 1 : position + 2])[:1] in ("", "-"):
+            if word == "--iam" and following.startswith("-"):
                 words.append("worker")
         return super().parse_args(ctx, words)
 

@@ -37,6 +37,22 @@ class Answers:
         return call
 
 
+class AtOnce:
+    """Threads that make a call where it is asked for, and hand on what it brings. ``brought`` is all of that."""
+
+    def __init__(self) -> None:
+        self.brought: list[Any] = []
+
+    def ask(self, call: Any, then: Any, **_: Any) -> None:
+        self.brought.append(call())
+        then(self.brought[-1], 0.0)
+
+
+def receiver_of(answers: Answers, on_polled: Any) -> Receiver:
+    client = SqsClient(BrokerConfig(), boto_client=answers)
+    return Receiver(client, QUEUE, lease_seconds=30, wait_seconds=0, on_polled=on_polled, troubles=Troubles())
+
+
 def client_of(answer: Any) -> SqsClient:
     return SqsClient(BrokerConfig(), boto_client=Answers(answer))
 
@@ -76,14 +92,7 @@ def test_an_answer_that_is_not_sqss_is_an_outage(call, answer, action):
 def test_a_receiver_goes_on_after_an_answer_that_is_not_sqss():
     # given an endpoint that answers nonsense
     answers, polled = Answers({"Messages": [{}]}), []
-    receiver = Receiver(
-        SqsClient(BrokerConfig(), boto_client=answers),
-        QUEUE,
-        lease_seconds=30,
-        wait_seconds=0,
-        on_polled=lambda queue, deliveries, error: polled.append((deliveries, error)),
-        troubles=Troubles(),
-    )
+    receiver = receiver_of(answers, lambda queue, deliveries, error: polled.append((deliveries, error)))
     receiver.poll(10)
     until(lambda: len(polled) == 1, "the first poll is told")
 
@@ -100,23 +109,15 @@ def test_a_receiver_goes_on_after_an_answer_that_is_not_sqss():
 
 def test_a_deletion_is_tried_again_after_an_answer_that_is_not_sqss():
     # given a deletion that was answered with nonsense
-    answers, settled, asked = Answers({"Successful": [{}]}), [], []
-
-    class AtOnce:
-        def ask(self, call, then, **_):
-            asked.append(call())
-            then(asked[-1], now)
-
-    answers.answer = {"Messages": [MESSAGE]}
+    answers, settled, threads = Answers({"Successful": [{}]}), [], AtOnce()
     client = SqsClient(BrokerConfig(), boto_client=answers)
-    [delivery] = receive(client)
-    answers.answer = {"Successful": [{}]}
-    now = 1000.0
-    acker = Acker(client, lambda _: QUEUE, AtOnce(), lambda results, _: settled.extend(results), lambda *_: None)
+    [delivery] = receive(client_of({"Messages": [MESSAGE]}))
+    now = 0.0
+    acker = Acker(client, lambda _: QUEUE, threads, lambda results, _: settled.extend(results), lambda *_: None)
     acker.add(Ack(1, delivery), now)
     now += 10
     acker.flush(now)
-    assert isinstance(asked[0], BrokerUnavailable)
+    assert isinstance(threads.brought[0], BrokerUnavailable)
     assert not settled
 
     # when it is answered rightly
@@ -137,13 +138,7 @@ def test_the_same_page_of_queues_is_not_asked_for_without_end():
 
 def test_a_lease_of_which_an_answer_says_nothing_was_not_renewed():
     extended = []
-
-    class AtOnce:
-        def ask(self, call, then, **_):
-            then(call(), 0.0)
-
-    receiver = client_of({"Messages": [MESSAGE]})
-    [delivery] = receive(receiver)
+    [delivery] = receive(client_of({"Messages": [MESSAGE]}))
     keeper = Keeper(client_of({}), lambda _: QUEUE, AtOnce(), lambda results, _: extended.extend(results))
     keeper.extend(Extend("emails", 30, (7,), (delivery,)))
 
@@ -151,15 +146,8 @@ def test_a_lease_of_which_an_answer_says_nothing_was_not_renewed():
 
 
 def test_a_receive_that_brings_nothing_at_once_is_not_repeated_at_once():
-    answers, polled = Answers({}), []
-    receiver = Receiver(
-        SqsClient(BrokerConfig(), boto_client=answers),
-        QUEUE,
-        lease_seconds=30,
-        wait_seconds=0,
-        on_polled=lambda queue, deliveries, error: polled.append(time.monotonic()),
-        troubles=Troubles(),
-    )
+    polled = []
+    receiver = receiver_of(Answers({}), lambda queue, deliveries, error: polled.append(time.monotonic()))
     began = time.monotonic()
     receiver.poll(10)
     until(lambda: len(polled) == 1, "the poll is told")

@@ -30,6 +30,19 @@ def app_with(broker="sqs://", **conf):
     return app
 
 
+def command(folder, *arguments):
+    """The command line, in a folder whose modules it finds."""
+    return subprocess.run(
+        [sys.executable, "-m", "pyqs_celery", *arguments],
+        env={**os.environ, "PYTHONPATH": f"{folder}:{ROOT}"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
 def allowed(app, role, queues=("orders",), **options):
     """``action name-of-queue`` for each permission."""
     document = policy(app, [role], queues, **options)
@@ -166,28 +179,14 @@ def test_the_docs_show_what_is_printed(tmp_path):
     for example in shown:
         program, *arguments = shlex.split(example["command"])
         assert program == "pyqs-celery"
-        answer = subprocess.run(
-            [sys.executable, "-m", "pyqs_celery", *arguments],
-            env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
+        answer = command(tmp_path, *arguments)
+        assert answer.returncode == 0, answer.stderr
         assert json.loads(example["json"]) == json.loads(answer.stdout)
         assert textwrap.dedent(example["json"]).strip() == answer.stdout.strip()
 
 
-def test_without_an_application_there_is_no_policy():
-    answer = subprocess.run(
-        [sys.executable, "-m", "pyqs_celery", "doctor", "--iam", "worker"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+def test_without_an_application_there_is_no_policy(tmp_path):
+    answer = command(tmp_path, "doctor", "--iam", "worker")
     assert answer.returncode == 2
     assert "name an application with -A" in answer.stderr
 
@@ -200,15 +199,8 @@ def test_whose_policy_it_is_need_not_be_said_of_the_worker(tmp_path, more):
     )
 
     def printed(*words):
-        answer = subprocess.run(
-            [sys.executable, "-m", "pyqs_celery", "-A", "shop", "doctor", *words, *more],
-            env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
+        answer = command(tmp_path, "-A", "shop", "doctor", *words, *more)
+        assert answer.returncode == 0, answer.stderr
         return json.loads(answer.stdout)
 
     assert printed("--iam") == printed("--iam", "worker")
